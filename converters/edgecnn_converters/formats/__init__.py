@@ -1,0 +1,51 @@
+"""Formats: one file per artifact format. A module provides what `FormatModule` says; listing imports none of them."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn_runtime.errors import UsageError
+
+Pixels = npt.NDArray[np.uint8]
+
+
+class FormatModule(Protocol):
+    """What a module in this folder provides.
+
+    Attributes:
+        PRECISIONS: what it can make, in the order in which tables show them.
+    """
+
+    PRECISIONS: tuple[str, ...]
+
+    def convert(self, function: Any, precision: str, calibration: Sequence[Pixels]) -> bytes:
+        """A frozen network to the bytes of a model file without contract.
+
+        Args:
+            function: from `edgecnn_converters.freeze.freeze`.
+            precision: one of `PRECISIONS`.
+            calibration: preprocessed training pictures, each ``(H, W, 3)`` uint8 RGB; only int8 reads them.
+
+        Raises:
+            EdgecnnError: the converter does not know an operator of the network.
+        """
+
+
+def names() -> tuple[str, ...]:
+    """The formats, TFLite first: it is what a Raspberry Pi runs fastest."""
+    found = {m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")}
+    return tuple(sorted(found, key=lambda name: (name != "tflite", name)))
+
+
+def get(name: str) -> FormatModule:
+    """The module of a format. Raises UsageError for an unknown one."""
+    if name not in names():
+        raise UsageError(f"no such format: {name} (known: {', '.join(names())})")
+    module: FormatModule = importlib.import_module(f"{__name__}.{name}")
+    return module

@@ -1,0 +1,1 @@
+"""Training: recipes, the head on cached features, the run folder."""

@@ -1,0 +1,74 @@
+"""Features of a frozen backbone, computed once by the device's own engine.
+
+The head is thus trained on what the device computes, several times faster than Keras predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.training.augment import augment
+from edgecnn_converters.formats import tflite
+from edgecnn_converters.freeze import freeze
+from edgecnn_runtime.backends import PIXELS, Backend
+from edgecnn_runtime.backends import tflite as engine
+from edgecnn_runtime.decode import Picture
+from edgecnn_runtime.parallel import map_ordered
+
+if TYPE_CHECKING:
+    import keras
+
+Features = npt.NDArray[np.float32]
+View = tuple[int, int]  # index of the picture, number of the view; view 0 is the picture as it is
+
+
+def feature_graph(network: keras.Model) -> bytes:
+    """The frozen backbone with its pooled features as output, as a float32 TFLite graph.
+
+    Args:
+        network: maps ``(N, H, W, 3)`` float32 RGB 0-255 to ``(N, features)``.
+    """
+    return tflite.convert(freeze(network, *network.input_shape[1:3]), "float32", ())
+
+
+def extract(
+    graph: bytes,
+    pixels: Sequence[Picture],
+    views: Sequence[View],
+    seed: int,
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Features:
+    """Features of pictures and of random views of them.
+
+    Args:
+        graph: from `feature_graph`.
+        pixels: preprocessed pictures, each ``(H, W, 3)`` uint8 RGB.
+        views: which picture, which view; a view's chance depends on the seed, the picture and its number alone, and
+            odd views are mirrored.
+        workers: engines side by side, each with one thread.
+
+    Returns:
+        ``(len(views), features)`` float32.
+    """
+
+    def task(backend: Backend, view: View) -> Features:
+        index, number = view
+        picture = np.asarray(pixels[index])
+        if number:
+            picture = augment(picture, np.random.default_rng((seed, index, number)), mirror=number % 2 == 1)
+        return backend.run(picture)
+
+    features: Features | None = None
+    answers = map_ordered(lambda: engine.load(graph, 1, PIXELS), task, views, workers)
+    for position, answer in enumerate(answers):
+        if features is None:
+            features = np.empty((len(views), answer.size), np.float32)
+        features[position] = answer
+        if progress is not None:
+            progress(position + 1, len(views))
+    return np.empty((0, 0), np.float32) if features is None else features

@@ -1,0 +1,117 @@
+"""TFLite: the contract lies in a zip appended to the flatbuffer; the engine is LiteRT, else tflite-runtime."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from edgecnn_runtime.backends import Outputs, Scaling
+from edgecnn_runtime.backends._flatbuffer import check_tflite
+from edgecnn_runtime.decode import Picture
+from edgecnn_runtime.errors import ModelError
+
+CONTRACT_FILE = "edgecnn.json"
+LABELS_FILE = "labels.txt"  # the name that other people's tools look for
+_MAX_CONTRACT_BYTES = 4_000_000
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)  # the earliest a zip can hold: equal artifacts are equal files
+
+
+def split(data: bytes) -> tuple[bytes, str | None]:
+    """The flatbuffer and, where it is an artifact of edgecnn, the contract's text. Raises ModelError."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as files:
+            entries = files.infolist()
+            graph = data[: min((entry.header_offset for entry in entries), default=0)]
+            if CONTRACT_FILE not in files.namelist():
+                return graph, None
+            if any(entry.file_size > _MAX_CONTRACT_BYTES or entry.compress_type for entry in entries):
+                raise ModelError("the contract inside the file is damaged; export the model again")
+            return graph, files.read(CONTRACT_FILE).decode()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, zlib.error) as error:
+        if data.rfind(b"PK\x05\x06") == -1 and CONTRACT_FILE.encode() not in data:
+            return data, None
+        raise ModelError("the model file is truncated or damaged; copy it again or export the model again") from error
+
+
+def join(graph: bytes, contract: str, labels: tuple[str, ...]) -> bytes:
+    """Appends labels and contract, stored and not compressed, so that any zip reader shows them."""
+    file = io.BytesIO(graph)
+    with zipfile.ZipFile(file, "a") as files:
+        for name, text in ((LABELS_FILE, "\n".join(labels) + "\n"), (CONTRACT_FILE, contract)):
+            files.writestr(zipfile.ZipInfo(name, _ZIP_DATE), text)
+    return file.getvalue()
+
+
+def check_structure(graph: bytes) -> None:
+    """See `edgecnn_runtime.backends._flatbuffer.check_tflite`."""
+    check_tflite(graph)
+
+
+def load(graph: bytes, threads: int, scaling: Scaling) -> TfliteBackend:
+    """Gives a checked flatbuffer to the engine. Raises ModelError."""
+    try:
+        interpreter = _interpreter_class()(model_content=graph, num_threads=threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise ModelError(f"the TFLite engine refuses the model: {str(error).splitlines()[0]}") from error
+    return TfliteBackend(interpreter, scaling)
+
+
+def _interpreter_class() -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        try:
+            from tflite_runtime.interpreter import Interpreter
+        except ImportError as error:
+            raise ModelError("no TFLite engine is installed: run 'pip install ai-edge-litert'") from error
+    return Interpreter
+
+
+class TfliteBackend:
+    """A TFLite model in its interpreter. See `edgecnn_runtime.backends.Backend`."""
+
+    def __init__(self, interpreter: Any, scaling: Scaling) -> None:
+        (source,), (sink,) = interpreter.get_input_details(), interpreter.get_output_details()
+        shape = [int(side) for side in source["shape"]]
+        if len(shape) != 4 or shape[0] != 1 or shape[3] != 3:
+            raise ModelError(
+                f"a classifier takes one picture of shape (1, height, width, 3) (received: {tuple(shape)})"
+            )
+        self.height, self.width = shape[1], shape[2]
+        self.outputs = int(np.prod(sink["shape"]))
+        self._interpreter, self._input, self._output = interpreter, source["index"], sink["index"]
+        self._table = _pixel_table(source["dtype"], source["quantization"], scaling)
+        # A quantized number q stands for (q - zero_point) * scale. Dequantized here, once: an 8-bit probability
+        # compared with a threshold, or with another artifact's, means nothing. Float outputs have scale 0.
+        self._scale, self._zero_point = sink["quantization"]
+
+    def run(self, picture: Picture) -> Outputs:
+        """One inference; see `edgecnn_runtime.backends.Backend.run`."""
+        self._interpreter.set_tensor(
+            self._input, self._table[picture][np.newaxis] if self._table is not None else picture[np.newaxis]
+        )
+        self._interpreter.invoke()
+        output = self._interpreter.get_tensor(self._output).reshape(-1).astype(np.float32)
+        if self._scale:
+            output = (output - np.float32(self._zero_point)) * np.float32(self._scale)
+        return np.asarray(output, np.float32)
+
+
+def _pixel_table(dtype: type, quantization: tuple[float, int], scaling: Scaling) -> Any:
+    """``(256,)``: what the engine gets for each pixel value; None where that is the pixel value itself."""
+    values = scaling.table()
+    if dtype in (np.uint8, np.int8):
+        scale, zero_point = quantization
+        if scale <= 0:
+            raise ModelError("the model's input is quantized without a scale; export it again")
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max)
+    elif dtype is not np.float32:
+        raise ModelError(f"the model's input has type {dtype.__name__}; float32, uint8 and int8 are supported")
+    table = values.astype(dtype)
+    return None if dtype is np.uint8 and (table == np.arange(256)).all() else table

@@ -1,0 +1,103 @@
+"""The `edgecnn` command. The runtime owns it; the lab adds its commands by the entry-point group `edgecnn.commands`.
+
+Only the module of the command that was typed is imported; `--help` imports all, so heavy imports stand in functions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from typing import Annotated, Any
+
+import typer
+
+from edgecnn_runtime import __version__, commands
+from edgecnn_runtime.errors import EdgecnnError, UsageError
+
+LAB_COMMANDS = ("backbones", "export", "quickstart", "train")
+LAB_INSTALL = "pip install 'edgecnn[cpu]'"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and ends the process with its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    try:
+        code = _run(words)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output (head, less) has gone; nothing is left to be said, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception as error:
+        if debug:
+            raise
+        message, code = _one_line(error)
+        print(f"edgecnn: error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> int:
+    loaders = _loaders()
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is not None and name not in loaders:
+        if name in LAB_COMMANDS:
+            raise UsageError(f"'edgecnn {name}' belongs to the lab, which is not installed: run \"{LAB_INSTALL}\"")
+        close = difflib.get_close_matches(name, [*loaders, *LAB_COMMANDS], n=1)
+        raise UsageError(
+            f"no such command: {name}" + (f"; did you mean '{close[0]}'?" if close else "; 'edgecnn --help' lists them")
+        )
+    app = typer.Typer(
+        name="edgecnn",
+        help="From photos to an image classifier that runs on a Raspberry Pi or a laptop.",
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_root)
+    for known in [name] if name else sorted(loaders):
+        app.command(known)(loaders[known]())
+    result = typer.main.get_command(app).main(words or ["--help"], prog_name="edgecnn", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def _loaders() -> dict[str, Callable[[], Callable[..., Any]]]:
+    def own(name: str) -> Callable[[], Callable[..., Any]]:
+        return lambda: getattr(importlib.import_module(f"{commands.__name__}.{name}"), name)
+
+    names = [m.name for m in pkgutil.iter_modules(commands.__path__) if not m.name.startswith("_")]
+    lab = {entry.name: entry.load for entry in entry_points(group="edgecnn.commands")}
+    return {**lab, **{name: own(name) for name in names}}
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"edgecnn {__version__}")
+        raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error (works anywhere).")] = False,
+) -> None:
+    pass
+
+
+def _one_line(error: Exception) -> tuple[str, int]:
+    if isinstance(error, EdgecnnError):
+        return " ".join(str(error).split()), error.exit_code
+    format_message = getattr(error, "format_message", None)  # a usage error; typer vendors the class in some versions
+    if format_message is not None:
+        return f"{' '.join(format_message().split())} (see --help)", getattr(error, "exit_code", 2)
+    if isinstance(error, MemoryError):
+        return "not enough memory", 1
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", 1

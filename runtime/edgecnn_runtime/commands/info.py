@@ -1,0 +1,54 @@
+"""`edgecnn info`."""
+
+from __future__ import annotations
+
+import json as json_module
+from typing import Annotated
+
+import typer
+
+from edgecnn_runtime.classifier import read_artifact
+from edgecnn_runtime.commands import _model, print_json
+
+
+def info(
+    artifact: _model.Artifact,
+    labels: Annotated[bool, typer.Option("--labels", help="Print the labels alone, one a line.")] = False,
+    json: _model.Json = False,
+) -> None:
+    """Show what a model file expects and where it comes from; no engine is started.
+
+    Example: edgecnn info runs/flowers/artifacts/efficientnet_lite0-int8.tflite
+    """
+    graph, contract, _ = read_artifact(artifact)
+    if labels:
+        print("\n".join(contract.labels))
+        return
+    document = json_module.loads(contract.to_json())["contract"]
+    if json:
+        for golden in document["goldens"]:
+            del golden["png"]
+        print_json("info", {"artifact": str(artifact), "size_bytes": artifact.stat().st_size, "contract": document})
+        return
+    steps, source = contract.preprocessing, contract.provenance
+    fit = f"{steps.fit} {steps.crop_fraction:g}" if steps.fit == "crop" else steps.fit
+    shown = ", ".join(contract.labels[:8]) + (" …" if len(contract.labels) > 8 else "")
+    rows = [
+        ("file", f"{artifact}, {artifact.stat().st_size / 1e6:.2f} MB"),
+        ("backbone", f"{source.backbone}, {source.precision}"),
+        ("input", f"{contract.height}x{contract.width} px RGB, 0-255"),
+        ("preprocessing", ", ".join([*steps.filters, fit, steps.resampling])),
+        ("output", f"{contract.activation}, {len(contract.labels)} labels: {shown}"),
+        ("weights", source.weights or "unknown"),
+        ("created", source.created or "unknown"),
+        ("goldens", str(len(contract.goldens))),
+        ("graph", f"sha256 {contract.graph_sha256[:16]}…, {len(graph) / 1e6:.2f} MB, unaltered"),
+    ]
+    if source.test is not None:
+        low, high = source.test.interval
+        counted = f"{source.test.accuracy:.1%} ({low:.1%} to {high:.1%}) on {source.test.pictures} test pictures"
+        rows.insert(2, ("accuracy", counted))
+    if source.published_top1 is not None:
+        rows.insert(2, ("accuracy", f"{source.published_top1} % on ImageNet as published; not measured here"))
+    for name, value in rows:
+        print(f"{name:<14} {value}")

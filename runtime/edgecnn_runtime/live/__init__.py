@@ -1,0 +1,1 @@
+"""Live classification: frames of a camera in, label, probability and speed out."""
