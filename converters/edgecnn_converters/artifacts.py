@@ -132,8 +132,8 @@ def _measure(classifier: Classifier, test: TestSet, workers: int) -> tuple[Accur
 
 
 def _latency_ms(classifier: Classifier, runs: int = 30) -> float:
-    pixels = np.random.default_rng(0).integers(0, 256, (classifier.contract.height, classifier.contract.width, 3))
-    pixels = pixels.astype(np.uint8)
+    shape = (classifier.contract.height, classifier.contract.width, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     times = []
     for _ in range(runs + 3):
         start = time.perf_counter()

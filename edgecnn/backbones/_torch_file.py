@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from edgecnn_runtime.errors import ModelError
 
 _MAGIC = 0x1950A86A20F9469CFC6C

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from edgecnn_runtime.errors import ModelError
 
 from edgecnn.backbones import Backbone
 from edgecnn.backbones._index_package import IndexPackage
 from edgecnn.backbones._keras_weights import load_own_file, weighted_layers
 from edgecnn.backbones._torch_file import read_tensors
+from edgecnn_runtime.errors import ModelError
 
 if TYPE_CHECKING:
     import keras

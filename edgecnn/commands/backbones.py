@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-from edgecnn_runtime.commands import print_json
 
 from edgecnn.backbones import Backbone, get, names
+from edgecnn_runtime.commands import print_json
 
 
 def backbones(

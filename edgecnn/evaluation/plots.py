@@ -62,7 +62,7 @@ def curves(history: Mapping[str, Sequence[float]]) -> str:
 
 
 def _curve(axes: Axes, history: Mapping[str, Sequence[float]], name: str) -> None:
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     styles = {name: (MUTED, (0, (4, 2)), "training"), f"val_{name}": (ACCENT, "solid", "validation")}
     for column, (colour, dashes, split) in styles.items():
@@ -75,10 +75,11 @@ def _curve(axes: Axes, history: Mapping[str, Sequence[float]], name: str) -> Non
             )
     axes.set_title(name, loc="left", fontsize=FONT_PT + 2, color=INK)
     axes.set_xlabel("epoch", fontsize=FONT_PT, color=MUTED)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     if name == "accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
+    axes.margins(x=0.02)
     axes.grid(axis="y", color=RULE, lw=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=FONT_PT, labelcolor=MUTED)
@@ -92,8 +93,8 @@ def confusion_matrix(counts: npt.NDArray[np.integer], labels: Sequence[str]) -> 
     """Confusion matrix: rows are the true classes, columns the predictions; right is blue, wrong is orange.
 
     The opacity is the square root of a cell's share of its row, so that rare mistakes can be seen. Counts stand in the
-    cells where they fit, up to 40 classes; beyond that some rows only are labelled, and above 400 classes a pixel stands
-    for several cells and shows the largest of them.
+    cells where they fit, up to 40 classes; beyond that some rows only are labelled, and above 400 classes a pixel
+    stands for several cells and shows the largest of them.
 
     Args:
         counts: (classes, classes) integers, rows truth.
@@ -107,7 +108,7 @@ def confusion_matrix(counts: npt.NDArray[np.integer], labels: Sequence[str]) -> 
     classes = len(labels)
     shown = [_shortened(label) for label in labels]
     numbered = classes <= MAX_NUMBERED
-    margin = 0.5 + FONT_PT * _COLUMN_EM / 72 * max(map(_columns, shown))
+    margin = 0.42 + FONT_PT * _COLUMN_EM / 72 * max(map(_columns, shown))
     cell = min(0.8, max(4.4 / classes, 0.27)) if numbered else 6.0 / classes
     side = cell * classes
     upright = max(map(_columns, shown)) * FONT_PT * _COLUMN_EM > cell * 72 * 0.95
@@ -124,8 +125,9 @@ def confusion_matrix(counts: npt.NDArray[np.integer], labels: Sequence[str]) -> 
     axes.set_yticks(rows, [shown[row] for row in rows], parse_math=False)
     if numbered:
         # Anchored text ends at the axis whatever font the reader's browser has.
-        turned = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"} if upright else {}
-        axes.set_xticks(rows, shown, parse_math=False, **turned)
+        axes.set_xticks(rows, shown, parse_math=False)
+        for text in axes.get_xticklabels() if upright else ():
+            text.set(rotation=90, rotation_mode="anchor", ha="right", va="center")
         _write_counts(axes, counts, share, cell * 72)
     else:
         axes.set_xticks([])
@@ -148,9 +150,7 @@ def _coloured(share: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
     return image
 
 
-def _write_counts(
-    axes: Axes, counts: npt.NDArray[np.integer], share: npt.NDArray[np.float64], cell_pt: float
-) -> None:
+def _write_counts(axes: Axes, counts: npt.NDArray[np.integer], share: npt.NDArray[np.float64], cell_pt: float) -> None:
     size_pt = min(FONT_PT, 0.92 * cell_pt / (_COLUMN_EM * len(str(counts.max()))))
     if size_pt < MIN_FONT_PT:
         return
@@ -162,18 +162,20 @@ def _write_counts(
 
 def _columns(text: str) -> int:
     """Width in terminal columns: Chinese, Japanese and Korean characters take two, combining accents none."""
-    return sum(
-        0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text
-    )
+    return sum(0 if unicodedata.combining(char) else 1 + (unicodedata.east_asian_width(char) in "WF") for char in text)
 
 
 def _shortened(label: str) -> str:
     text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in label)
     if _columns(text) <= LABEL_COLUMNS:
         return text
-    while _columns(text) >= LABEL_COLUMNS:
-        text = text[:-1]
-    return text.rstrip() + "…"
+    # The end stays too: names of one family often differ only there.
+    head, tail = text, text
+    while _columns(head) > LABEL_COLUMNS - 7:
+        head = head[:-1]
+    while _columns(tail) > 6:
+        tail = tail[1:]
+    return f"{head.rstrip()}…{tail.lstrip()}"
 
 
 def _svg(figure: Figure, name: str) -> str:
@@ -182,8 +184,10 @@ def _svg(figure: Figure, name: str) -> str:
 
     FigureCanvasSVG(figure)
     text = io.StringIO()
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": ["DejaVu Sans"]}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.sans-serif": ["DejaVu Sans"]}),
+        warnings.catch_warnings(),
+    ):
         # The reader's browser draws the text; that matplotlib's own font lacks a character does not matter.
         warnings.filterwarnings("ignore", message="Glyph")
         empty = dict.fromkeys(("Date", "Creator", "Format", "Type"))

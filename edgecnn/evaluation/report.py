@@ -50,7 +50,7 @@ class ArtifactRow:
 
 @dataclass(frozen=True)
 class Example:
-    """A picture of the test split and what the model said; `picture` is (H, W, 3) uint8 RGB, `probability` in [0, 1]."""
+    """A picture of the test split, (H, W, 3) uint8 RGB, and what the model said, with a `probability` in [0, 1]."""
 
     picture: npt.NDArray[np.uint8]
     truth: str
@@ -143,6 +143,7 @@ def write_report(path: Path, report: Report) -> None:
         report=report,
         curves={name: Markup(svg) for name, svg in history.items() if svg},
         matrix=Markup(confusion_matrix(report.confusion, report.labels)),
+        tiny_px=TINY_PICTURE_SIDE_PX,
         numbered=len(report.labels) <= MAX_NUMBERED,
         classes=class_rows(report.confusion, report.labels),
         right=int(np.trace(report.confusion)),

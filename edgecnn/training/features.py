@@ -37,7 +37,7 @@ def feature_graph(network: keras.Model) -> bytes:
 
 def extract(
     graph: bytes,
-    pixels: Sequence[Picture],
+    pixels: Sequence[Picture] | Picture,
     views: Sequence[View],
     seed: int,
     workers: int,
@@ -47,7 +47,7 @@ def extract(
 
     Args:
         graph: from `feature_graph`.
-        pixels: preprocessed pictures, each ``(H, W, 3)`` uint8 RGB.
+        pixels: preprocessed pictures, ``(N, H, W, 3)`` uint8 RGB.
         views: which picture, which view; a view's chance depends on the seed, the picture and its number alone, and
             odd views are mirrored.
         workers: engines side by side, each with one thread.

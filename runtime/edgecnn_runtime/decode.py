@@ -35,7 +35,6 @@ _MAGIC = {
 }
 
 
-
 def read_picture(path: str | Path) -> Picture:
     """Decodes a picture file.
 

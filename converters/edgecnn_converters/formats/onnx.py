@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgecnn_converters.formats import Pixels, tflite
-from edgecnn_converters.quiet import quiet
 from edgecnn_runtime.errors import EdgecnnError
+from edgecnn_runtime.quiet import quiet
 
 PRECISIONS = ("float32", "int8")
 OPSET = 17  # the oldest that has every operator used here, so that older ONNX Runtimes load the file too

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from edgecnn_converters.formats import Pixels
-from edgecnn_converters.quiet import quiet
 from edgecnn_runtime.errors import EdgecnnError
+from edgecnn_runtime.quiet import quiet
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 

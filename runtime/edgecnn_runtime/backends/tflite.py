@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import threading
 import zipfile
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from edgecnn_runtime.backends import Outputs, Scaling
 from edgecnn_runtime.backends._flatbuffer import check_tflite
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import ModelError
+from edgecnn_runtime.quiet import quiet
 
 CONTRACT_FILE = "edgecnn.json"
 LABELS_FILE = "labels.txt"  # the name that other people's tools look for
@@ -54,8 +58,9 @@ def check_structure(graph: bytes) -> None:
 def load(graph: bytes, threads: int, scaling: Scaling) -> TfliteBackend:
     """Gives a checked flatbuffer to the engine. Raises ModelError."""
     try:
-        interpreter = _interpreter_class()(model_content=graph, num_threads=threads)
-        interpreter.allocate_tensors()
+        with _hushed_once():
+            interpreter = _interpreter_class()(model_content=graph, num_threads=threads)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"the TFLite engine refuses the model: {str(error).splitlines()[0]}") from error
     return TfliteBackend(interpreter, scaling)
@@ -70,6 +75,19 @@ def _interpreter_class() -> Any:
         except ImportError as error:
             raise ModelError("no TFLite engine is installed: run 'pip install ai-edge-litert'") from error
     return Interpreter
+
+
+_first_load = threading.Lock()
+
+
+@contextlib.contextmanager
+def _hushed_once() -> Iterator[None]:
+    """The engine announces its delegate on stderr when the process loads its first model."""
+    if not _first_load.acquire(blocking=False):  # never released
+        yield
+        return
+    with quiet():
+        yield
 
 
 class TfliteBackend:

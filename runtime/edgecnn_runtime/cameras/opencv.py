@@ -37,12 +37,12 @@ def connect(source: str) -> OpenCvCamera:
     if device is not None:
         capture = cv2.VideoCapture(device)
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame; the driver would keep old ones waiting
-    elif _is_url(source):
-        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _URL_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _URL_TIMEOUT_MS]
-        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, timeouts)
     else:
-        # Absolute, since FFmpeg would take the beginning of "a:b.avi" for a protocol.
-        capture = cv2.VideoCapture(os.path.abspath(source))
+        # FFmpeg alone: OpenCV's other readers print, and take a picture's name for that of a numbered series. The path
+        # is made absolute since FFmpeg would take the beginning of "a:b.avi" for a protocol.
+        target = source if _is_url(source) else os.path.abspath(source)
+        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _URL_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _URL_TIMEOUT_MS]
+        capture = cv2.VideoCapture(target, cv2.CAP_FFMPEG, timeouts)
     if not capture.isOpened():
         capture.release()
         raise EdgecnnError(_why_not(source, device))

@@ -8,11 +8,11 @@ import time
 
 import numpy as np
 import pytest
-from edgecnn_runtime.errors import ModelError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgecnn.backbones._torch_file import read_tensors
+from edgecnn_runtime.errors import ModelError
 
 _HEADER = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}(X\x0d\x00\x00\x00little_endian\x88u."
 _REBUILD = b"ctorch._utils\n_rebuild_tensor_v2\n"

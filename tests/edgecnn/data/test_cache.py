@@ -202,9 +202,7 @@ def test_the_total_is_bounded(photos: list[Path], tmp_path: Path) -> None:
     np.testing.assert_array_equal(last.pictures, expected(photos[3:4]))
 
 
-def test_a_cache_that_cannot_be_written(
-    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cache_that_cannot_be_written(photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos[2].write_bytes(b"no picture")
     (tmp_path / "file").touch()
     decoded = run(photos, tmp_path / "file")

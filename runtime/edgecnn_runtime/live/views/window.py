@@ -21,8 +21,8 @@ _ENDING_KEYS = (ord("q"), ord("Q"), 27)
 _MIN_HEIGHT_PX, _MAX_HEIGHT_PX, _MAX_WIDTH_PX = 480, 720, 1280
 _MARGIN_PX = 12
 
-# Qt would tell of platform plugins that it then does without.
-os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")
+# On Wayland Qt would print that it does without its Wayland plugin, which OpenCV's wheels leave out.
+os.environ.setdefault("QT_LOGGING_RULES", "*=false")
 
 
 @functools.cache
@@ -54,29 +54,34 @@ class WindowView:
             raise EdgecnnError(reason)
         cv2.namedWindow(NAME, _FLAGS)
         self._title = ""
-        self._sized = False
+        self._shown = False
 
     def show(self, observation: Observation) -> bool:
         """See `edgecnn_runtime.live.views.View`; False after q, Esc, or when the window was closed."""
+        # Asked before anything is shown: showing a picture in a window that was closed opens a new one.
+        if self._shown and not _is_open():
+            return False
         picture = draw(observation)
-        if not self._sized:
+        if not self._shown:
             cv2.resizeWindow(NAME, picture.shape[1], picture.shape[0])
-            self._sized = True
+            self._shown = True
         title = f"{NAME}: {observation.result.label or 'unsure'}"
         if title != self._title:
             cv2.setWindowTitle(NAME, title)
             self._title = title
         cv2.imshow(NAME, picture)
-        if cv2.waitKey(1) & 0xFF in _ENDING_KEYS:
-            return False
-        try:
-            return bool(cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) >= 1)
-        except cv2.error:  # what OpenCV 4 says of a window that was closed
-            return False
+        return cv2.waitKey(1) & 0xFF not in _ENDING_KEYS and _is_open()
 
     def close(self) -> None:
         """Closes the window."""
         cv2.destroyAllWindows()
+
+
+def _is_open() -> bool:
+    try:
+        return bool(cv2.getWindowProperty(NAME, cv2.WND_PROP_VISIBLE) >= 1)
+    except cv2.error:  # what OpenCV 4 says of a window that was closed
+        return False
 
 
 def draw(observation: Observation) -> Picture:

@@ -1,4 +1,4 @@
-"""Converters print what only their authors understand, some of it from C++."""
+"""Engines and converters print what only their authors understand, from C++, past Python's streams."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read by TensorFlow when it is imported
-
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Sends everything written to stdout and stderr, by any language, to a file; shows it only if the block fails and
-    EDGECNN_VERBOSE is set, so that a failure stays one line."""
+    """Sends what the process writes to stdout and stderr inside the block, in any language, to a file; shows it only if
+    the block fails and EDGECNN_VERBOSE is set, so that a failure stays one line."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(descriptor) for descriptor in (1, 2)]

@@ -1,0 +1,137 @@
+"""Recipes: named ways of training, each a function that trains network and head in place.
+
+fast     the frozen backbone runs once, in the device's engine; the head is trained on its features
+scratch  the whole network is trained, for networks without pretrained weights
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn.training.augment import augment
+from edgecnn.training.features import extract, feature_graph
+from edgecnn.training.head import (
+    History,
+    add_pooling,
+    by_class,
+    callbacks,
+    compile_model,
+    join,
+    predict,
+    train_head,
+)
+from edgecnn.training.run import SPLITS, Config
+from edgecnn_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+    from edgecnn.training.train import Pictures
+
+Outcome = tuple[History, dict[str, npt.NDArray[np.float32]]]  # history; split -> probabilities (n, classes)
+Recipe = Callable[[Config, "Pictures", "keras.Model", "keras.Model", int, Any], Outcome]
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name. Raises UsageError."""
+    if name not in RECIPES:
+        raise UsageError(f"no such recipe: {name} (known: {', '.join(RECIPES)})")
+    return RECIPES[name]
+
+
+def fast(
+    config: Config, pictures: Pictures, network: keras.Model, head: keras.Model, workers: int, progress: Any
+) -> Outcome:
+    """The head on cached features of the pictures and of `config.views` augmented views of the training ones."""
+    graph = feature_graph(add_pooling(network))
+    train, val, test = (pictures.of(split) for split in SPLITS)
+    views = [(int(i), 0) for split in (train, val, test) for i in split]
+    views += [(int(i), number) for number in range(1, config.views + 1) for i in train]
+    report = None if progress is None else (lambda done, total: progress("features", done, total))
+    features = extract(graph, pictures.pixels, views, config.seed, workers, report)
+    of = np.array([index for index, _ in views])
+    train_end, val_end, test_end = np.cumsum([len(train), len(val), len(test)])
+    fit = np.r_[0:train_end, test_end : len(views)]
+    history = train_head(
+        head,
+        (features[fit], pictures.truth[of[fit]]),
+        (features[train_end:val_end], pictures.truth[val]),
+        config.head,
+        epoch_progress(config, progress),
+    )
+    bounds = {"train": (0, train_end), "val": (train_end, val_end), "test": (val_end, test_end)}
+    return history, {
+        split: by_class([head.predict_on_batch(features[low:high])] if high > low else [])
+        for split, (low, high) in bounds.items()
+    }
+
+
+def scratch(
+    config: Config, pictures: Pictures, network: keras.Model, head: keras.Model, workers: int, progress: Any
+) -> Outcome:
+    """Every layer is trained, on a new random view of every picture in every epoch."""
+    model = join(network, head)
+    compile_model(model, config.head)
+    train, val, test = (pictures.of(split) for split in SPLITS)
+    fitted = model.fit(
+        _batches(pictures, train, config, augmented=config.views > 0),
+        epochs=config.head.epochs,
+        validation_data=_batches(pictures, val, config, augmented=False) if len(val) else None,
+        callbacks=[*callbacks(config.head, bool(len(val))), *epoch_progress(config, progress)],
+        verbose=0,
+    )
+    history = {name: [float(value) for value in values] for name, values in fitted.history.items()}
+    parts = {"train": train, "val": val, "test": test}
+    return history, {split: predict(model, [pictures.pixels[i] for i in index]) for split, index in parts.items()}
+
+
+def _batches(pictures: Pictures, index: npt.NDArray[np.int64], config: Config, augmented: bool) -> Any:
+    import keras
+
+    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
+        """Batches of float32 pictures 0-255 and labels; the order and the views depend on seed and epoch alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._epoch = 0
+            self._order = self._shuffled()
+
+        def _shuffled(self) -> npt.NDArray[np.int64]:
+            return np.random.default_rng((config.seed, self._epoch)).permutation(index) if augmented else index
+
+        def __len__(self) -> int:
+            return -(-len(index) // config.head.batch_size)
+
+        def on_epoch_end(self) -> None:
+            self._epoch += 1
+            self._order = self._shuffled()
+
+        def __getitem__(self, batch: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+            chosen = self._order[batch * config.head.batch_size : (batch + 1) * config.head.batch_size]
+            return np.stack([self._view(int(i)) for i in chosen]).astype(np.float32), pictures.truth[chosen]
+
+        def _view(self, i: int) -> npt.NDArray[np.uint8]:
+            pixels = np.asarray(pictures.pixels[i])
+            if not augmented:
+                return pixels
+            rng = np.random.default_rng((config.seed, self._epoch, i))
+            return augment(pixels, rng, mirror=bool(rng.integers(2)))
+
+    return Batches()
+
+
+def epoch_progress(config: Config, progress: Any) -> tuple[Any, ...]:
+    """A callback that reports epochs, or none."""
+    import keras
+
+    if progress is None:
+        return ()
+    total = config.head.epochs
+    return (keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: progress("training", epoch + 1, total)),)
+
+
+RECIPES: dict[str, Recipe] = {"fast": fast, "scratch": scratch}
