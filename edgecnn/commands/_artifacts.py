@@ -123,23 +123,21 @@ def print_table(artifacts: Sequence[Artifact]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = ["format", "precision", "size", "accuracy (95 % interval)", "drop", "agreement", "max diff", "latency"]
+    columns = ["format", "precision", "size", "accuracy (95 %)", "drop", "agrees", "latency"]
     for column in columns:
         table.add_column(column, justify="left" if column in columns[:2] else "right", no_wrap=True)
     for artifact in artifacts:
-        cells = ["not measured", "", "", ""]
+        cells = ["not measured", "", ""]
         if artifact.test is not None and artifact.test.agreement is not None:
             low, high = artifact.test.interval
             cells = [
-                f"{artifact.test.accuracy:.1%} ({low:.1%} to {high:.1%})",
+                f"{artifact.test.accuracy:.1%} ({100 * low:.1f}-{100 * high:.1f})",
                 f"{artifact.drop_points:+.2f}",
                 f"{artifact.test.agreement:.1%}",
-                f"{artifact.max_difference:.1g}",
             ]
         size, latency = f"{artifact.size_mb:.2f} MB", f"{artifact.latency_ms:.2f} ms"
         table.add_row(artifact.format, artifact.precision, size, *cells, latency)
-    console = Console()
-    console.print(table, soft_wrap=True)
+    Console().print(table)
 
 
 def artifact_document(artifact: Artifact) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Features of a frozen backbone, computed once by the device's own engine.
 
 The head is thus trained on what the device computes, several times faster than Keras predicts.
+The int8 version of the same backbone gives a second look at every picture. A head that has seen both
+learns what quantization does to features, and loses little when the backbone is quantized.
 """
 
 from __future__ import annotations
@@ -26,13 +28,21 @@ Features = npt.NDArray[np.float32]
 View = tuple[int, int]  # index of the picture, number of the view; view 0 is the picture as it is
 
 
-def feature_graph(network: keras.Model) -> bytes:
-    """The frozen backbone with its pooled features as output, as a float32 TFLite graph.
+def feature_graphs(network: keras.Model, calibration: Sequence[Picture]) -> tuple[bytes, bytes]:
+    """The frozen backbone with its pooled features as output: TFLite graphs in float32 and in int8.
 
     Args:
         network: maps ``(N, H, W, 3)`` float32 RGB 0-255 to ``(N, features)``.
+        calibration: preprocessed training pictures, each ``(H, W, 3)`` uint8 RGB.
     """
-    return tflite.convert(freeze(network, *network.input_shape[1:3]), "float32", ())
+    function = freeze(network, *network.input_shape[1:3])
+    return tflite.convert(function, "float32", ()), tflite.convert(function, "int8", calibration)
+
+
+def relative_error(features: Features, other: Features) -> float:
+    """How far apart two versions of features ``(N, F)`` are, as a fraction of how much the first ones vary."""
+    spread = float(np.linalg.norm(features - features.mean(0)))
+    return float(np.linalg.norm(features - other)) / max(spread, 1e-12)
 
 
 def extract(

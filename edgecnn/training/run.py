@@ -44,7 +44,7 @@ class Config:
     width: int
     weights: str = "imagenet"
     recipe: str = "fast"
-    views: int = 1
+    views: int = 0
     seed: int = 0
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     head: HeadOptions = field(default_factory=HeadOptions)

@@ -18,14 +18,14 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
     """See `edgecnn_converters.formats.FormatModule.convert`. int8 takes uint8 pixels, the others float32 ones."""
     import tensorflow as tf
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # no Flex operators: devices lack them
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
     try:
         with quiet():
+            converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # devices lack Flex operators
+            if precision != "float32":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if precision == "float16":
+                converter.target_spec.supported_types = [tf.float16]
             return _int8(converter, calibration) if precision == "int8" else bytes(converter.convert())
     except Exception as error:  # its exceptions share no base class
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
