@@ -33,6 +33,7 @@ _STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+_INPUT_SCALE = 128.0
 _TORCH_NAMES = {
     "expand_conv": "_expand_conv",
     "expand_bn": "_bn0",
@@ -77,7 +78,9 @@ def _network(name: str, width_factor: float, depth_factor: float, height: int, w
     import keras
 
     inputs = keras.Input((height, width, 3), name="image")
-    x = keras.layers.Rescaling(1 / 128, offset=-127 / 128)(inputs)
+    # The weights want (x - 127) / 128. The division is in the stem's kernel: an int8 graph then keeps the pixels exact,
+    # where a product with its own range would round them. Padding with 0 stays padding with 127, as before.
+    x = keras.layers.Rescaling(1.0, offset=-127.0)(inputs)
     x = _conv_bn(x, "stem", 32, 3, 2)
     block = 0
     for stage, (repeats, kernel, stride, expansion, base) in enumerate(_STAGES):
@@ -87,7 +90,10 @@ def _network(name: str, width_factor: float, depth_factor: float, height: int, w
             stride_here = stride if repeat == 0 else 1
             x = _block(x, f"block{block}", kernel, stride_here, expansion, _channels(base, width_factor))
             block += 1
-    return keras.Model(inputs, _conv_bn(x, "head", 1280, 1), name=name)
+    model = keras.Model(inputs, _conv_bn(x, "head", 1280, 1), name=name)
+    stem = model.get_layer("stem_conv")
+    stem.set_weights([kernel / _INPUT_SCALE for kernel in stem.get_weights()])
+    return model
 
 
 def _classifier(name: str, width_factor: float, depth_factor: float, height: int, width: int) -> keras.Model:
@@ -124,6 +130,8 @@ def _take_weights(layer: keras.Layer, tensors: dict[str, np.ndarray[Any, Any]]) 
     kernel = tensors.pop(f"{name}.weight")
     if isinstance(layer, layers.Dense):
         return [kernel.T, tensors.pop(f"{name}.bias")]
+    if layer.name == "stem_conv":
+        kernel = kernel / _INPUT_SCALE
     # torch: (output, input, h, w), depthwise (channel, 1, h, w); Keras: (h, w, input, output) and (h, w, channel, 1).
     return [kernel.transpose((2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0))]
 

@@ -30,14 +30,11 @@ def write_run_report(
     """Writes ``report.html`` into the run folder.
 
     Args:
-        probabilities: split -> ``(n, classes)`` float32 of its pictures, in their order; test, else val, is shown.
+        probabilities: split -> ``(n, classes)`` float32 of its pictures, in their order; those of test are shown.
         commands: what to do next, each a line to type.
     """
-    shown = next((split for split in ("test", "val", "train") if len(probabilities.get(split, ()))), None)
-    if shown is None:
-        return
-    index = pictures.of(shown)
-    predicted = probabilities[shown].argmax(1)
+    index = pictures.of("test")
+    predicted = probabilities["test"].argmax(1)
     config, metrics = run.config, run.metrics
     accuracy = {
         split: (metrics["accuracy"][split], tuple(metrics["interval"][split]))
@@ -59,7 +56,7 @@ def write_run_report(
         confusion=confusion(pictures.truth[index].tolist(), predicted.tolist(), len(run.labels)),
         accuracy=accuracy,
         artifacts=tuple(_row(artifact) for artifact in artifacts),
-        examples=_examples(pictures, index, probabilities[shown]),
+        examples=_examples(pictures, index, probabilities["test"]),
         unreadable=tuple((path, reason) for path, reason in metrics["unreadable"]),
         commands=tuple(commands),
     )

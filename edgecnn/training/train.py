@@ -71,6 +71,9 @@ def load_pictures(config: Config, progress: Progress | None = None) -> Pictures:
     splits = split_pictures(
         labels, config.seed, [picture.split for picture in chosen], decoded.hashes, classes=dataset.labels
     )
+    for split in ("val", "test"):
+        if split not in splits:
+            raise EdgecnnError(f"{config.data}: too few pictures to keep any for {split}; each class needs 3 or more")
     entries = tuple(
         SplitPicture(_relative(picture.path, dataset.root), picture.label, split, content)
         for picture, split, content in zip(chosen, splits, decoded.hashes, strict=True)

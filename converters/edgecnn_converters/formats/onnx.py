@@ -25,7 +25,8 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
             model = _from_tflite(graph)
             return bytes((_int8(model, calibration) if precision == "int8" else model).SerializeToString())
     except Exception as error:  # tf2onnx and the quantizer raise what they like
-        raise EdgecnnError(f"ONNX {precision}: the converter failed: {str(error).splitlines()[0][:300]}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise EdgecnnError(f"ONNX {precision}: the converter failed: {reason[:300]}") from error
 
 
 def _from_tflite(graph: bytes) -> Any:
@@ -68,5 +69,7 @@ def _int8(model: Any, calibration: Sequence[Pixels]) -> Any:
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=floating,
+            # The input's range is known; see `tflite`.
+            extra_options={"TensorQuantOverrides": {name: [{"rmin": np.float32(0), "rmax": np.float32(255)}]}},
         )
         return onnx.load(quantized)

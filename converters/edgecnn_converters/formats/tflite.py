@@ -40,9 +40,21 @@ def _int8(converter: Any, calibration: Sequence[Pixels]) -> bytes:
 
     converter.representative_dataset = lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
     converter._experimental_calibrate_only = True  # the public call cannot leave an operator in float
-    calibrated = converter.convert()
+    calibrated = _with_pixel_range(converter.convert())
     return bytes(
         mlir_quantize(
             calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_ops=["SOFTMAX", "LOGISTIC"]
         )
     )
+
+
+def _with_pixel_range(calibrated: bytes) -> bytes:
+    """States that the input runs from 0 to 255, so that its scale is 1 and its zero point 0: where no calibration
+    picture has white in it, brighter pixels than it has would be clipped."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(calibrated)
+    graph = model.subgraphs[0]
+    limits = graph.tensors[graph.inputs[0]].quantization
+    limits.min, limits.max = [0.0], [255.0]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))

@@ -1,0 +1,110 @@
+"""Tiny real models for every test: they say red, green or blue, and need no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecnn_converters.goldens import make_goldens
+from edgecnn_runtime import Classifier, Contract
+from edgecnn_runtime.backends import module_for
+from edgecnn_runtime.classifier import write_artifact
+from edgecnn_runtime.contract import Preprocessing, Provenance
+
+GOLDEN = Path(__file__).parent / "runtime" / "golden"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Nothing that a test does is kept in the user's own cache; processes that tests start inherit this too."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("EDGECNN_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_contract() -> Contract:
+    """What the tiny models expect and mean, without goldens and without the hash of a graph."""
+    return Contract(
+        height=32,
+        width=32,
+        labels=("red", "green", "blue"),
+        provenance=Provenance(backbone="tiny", precision="int8", weights="by hand"),
+        preprocessing=Preprocessing(fit="squash"),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_graph() -> bytes:
+    """A TFLite graph without a contract: ``(1, 32, 32, 3)`` uint8, three probabilities; int8 inside."""
+    return (GOLDEN / "tiny-int8.tflite").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def tiny_float_graph() -> bytes:
+    """The same with float32 input and weights."""
+    return (GOLDEN / "tiny-float32.tflite").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx_graph() -> bytes:
+    """An ONNX graph without a contract: ``(1, 32, 32, 3)`` float32 0-255, three probabilities."""
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    weights = {
+        "scale": np.float32(1 / 127.5),
+        "blur": np.full((3, 1, 3, 3), 1 / 9, np.float32),
+        "dense": np.eye(3, dtype=np.float32) * 4,
+        "flat": np.array([1, 3], np.int64),
+    }
+    nodes = [
+        helper.make_node("Mul", ["pixels", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "blur"], ["soft"], group=3, pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["soft"], ["positive"]),
+        helper.make_node("GlobalAveragePool", ["positive"], ["pooled"]),
+        helper.make_node("Reshape", ["pooled", "flat"], ["features"]),
+        helper.make_node("MatMul", ["features", "dense"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, 32, 32, 3])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [1, 3])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _artifact(path: Path, graph: bytes, contract: Contract) -> Path:
+    goldens = make_goldens(Classifier(graph, contract, module_for(path)))
+    write_artifact(path, graph, replace(contract, goldens=goldens))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_artifact(tmp_path_factory: pytest.TempPathFactory, tiny_graph: bytes, tiny_contract: Contract) -> Path:
+    """`tiny_graph` with contract and goldens. Tests must not alter the file."""
+    return _artifact(tmp_path_factory.mktemp("tflite") / "tiny-int8.tflite", tiny_graph, tiny_contract)
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_onnx_graph: bytes, tiny_contract: Contract) -> Path:
+    """`tiny_onnx_graph` with contract and goldens. Tests must not alter the file."""
+    contract = replace(tiny_contract, provenance=replace(tiny_contract.provenance, precision="float32"))
+    return _artifact(tmp_path_factory.mktemp("onnx") / "tiny-float32.onnx", tiny_onnx_graph, contract)
+
+
+@pytest.fixture(scope="session", params=["tiny_artifact", "tiny_onnx"])
+def artifact(request: pytest.FixtureRequest) -> Path:
+    """Both artifacts, one after the other."""
+    path: Path = request.getfixturevalue(request.param)
+    return path
