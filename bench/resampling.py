@@ -61,8 +61,8 @@ class Agreement:
     pictures: str
     count: int
     crop_fraction: float
-    identical: dict[str, float]
-    agreement: dict[str, float]
+    identical: dict[Resampling, float]
+    agreement: dict[Resampling, float]
 
 
 def differences(frames: Sequence[Picture], runs: int) -> list[Difference]:

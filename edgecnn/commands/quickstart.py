@@ -50,7 +50,7 @@ def quickstart(
     with progress_bars() as progress:
         metrics = train_run(config, out, overwrite, cores(), progress)
         say(
-            f"Trained {backbone} in {metrics['train_s']:.0f} s; exporting, and measuring each file on the test pictures:"
+            f"Trained {backbone} in {metrics['train_s']:.0f} s; exporting and measuring the files:"
         )
         run = read_run(out)
         pictures = reload_pictures(run, progress=progress)

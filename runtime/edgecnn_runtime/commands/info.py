@@ -49,6 +49,7 @@ def info(
         counted = f"{source.test.accuracy:.1%} ({low:.1%} to {high:.1%}) on {source.test.pictures} test pictures"
         rows.insert(2, ("accuracy", counted))
     if source.published_top1 is not None:
-        rows.insert(2, ("accuracy", f"{source.published_top1} % on ImageNet, as published for the float32 weights; not measured here"))
+        published = f"{source.published_top1} % on ImageNet, as published for the float32 weights; not measured here"
+        rows.insert(2, ("accuracy", published))
     for name, value in rows:
         print(f"{name:<14} {value}")
