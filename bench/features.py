@@ -2,8 +2,8 @@
 
     python bench/features.py --data PHOTOS [--backbone efficientnet_lite0] [--pictures 512]
 
-Both compute the pooled features of the same decoded pictures on all cores, in turns. Building the network and converting
-it are left out and stated.
+Both compute the pooled features of the same decoded pictures on all cores, in turns. Building and converting the
+network are left out of that and stated.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def measure(backbone: str, pictures: Picture, runs: int) -> Report:
     speed = {name: len(pictures) / statistics.median(own) * 1e3 for name, own in zip(programs, times, strict=True)}
     rows = [(name, f"{value:.1f}", f"{value / speed['Keras predict']:.2f}") for name, value in speed.items()]
     notes = (
-        f"{backbone}, {len(pictures)} pictures of {pictures.shape[1]}x{pictures.shape[2]} px, {cores()} cores, Keras in "
-        f"batches of {BATCH}; medians of {runs} runs in turns",
+        f"{backbone}, {len(pictures)} pictures of {pictures.shape[1]}x{pictures.shape[2]} px, {cores()} cores",
+        f"Keras in batches of {BATCH}; medians of {runs} runs in turns",
         f"largest difference of a float32 feature {difference:.2g}; once before: building the network "
         f"{built - start:.1f} s, converting it to float32 and int8 {converted - built:.1f} s",
     )

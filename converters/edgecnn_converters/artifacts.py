@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -104,8 +106,11 @@ def make_artifact(
     outcome = None if test is None else _measure(classifier, test, workers)
     if outcome is not None:
         provenance = replace(provenance, test=outcome[0])
-    write_artifact(path, graph, replace(contract, provenance=provenance, goldens=make_goldens(classifier)))
-    Classifier.load(path).selftest()
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
+        written = Path(temporary, path.name)
+        write_artifact(written, graph, replace(contract, provenance=provenance, goldens=make_goldens(classifier)))
+        Classifier.load(written).selftest()  # a file that fails it takes no earlier file's place
+        os.replace(written, path)
     return Artifact(
         path,
         format,

@@ -49,9 +49,7 @@ def quickstart(
     config = Config(str(data.resolve()), backbone, side, side, seed=seed, preprocessing=Preprocessing(fit="squash"))
     with progress_bars() as progress:
         metrics = train_run(config, out, overwrite, cores(), progress)
-        say(
-            f"Trained {backbone} in {metrics['train_s']:.0f} s; exporting and measuring the files:"
-        )
+        say(f"Trained {backbone} in {metrics['train_s']:.0f} s; exporting and measuring the files:")
         run = read_run(out)
         pictures = reload_pictures(run, progress=progress)
         variants = [(name, precision) for name in ("tflite", "onnx") for precision in ("float32", "int8")]

@@ -28,7 +28,12 @@ def train(
     fit: Annotated[str, typer.Option(help="crop, squash or pad.")] = "crop",
     filter: Annotated[list[str] | None, typer.Option(help="OpenCV filter before the fit; may be repeated.")] = None,
     output: Annotated[str, typer.Option(help="softmax, or sigmoid for two classes.")] = "softmax",
-    views: Annotated[int, typer.Option(min=0, max=50, help="Augmented views of each training picture.")] = 0,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            min=0, max=50, help="Augmented views of a training picture.  [default: fast 0, scratch 1 an epoch]"
+        ),
+    ] = None,
     dropout: Annotated[float, typer.Option(min=0.0, max=0.95, help="Of the head.")] = 0.3,
     l2: Annotated[float, typer.Option(min=0.0, max=10.0, help="Of the head.")] = 3e-3,
     learning_rate: Annotated[float, typer.Option(min=1e-8, max=10.0, help="Of Adam.")] = 2e-3,
@@ -66,7 +71,7 @@ def train(
         width=size or chosen.size_px,
         weights=weights,
         recipe=recipe,
-        views=views,
+        views=(1 if recipe == "scratch" else 0) if views is None else views,
         seed=seed,
         preprocessing=Preprocessing(tuple(filter or ()), fit, chosen.crop_fraction if fit == "crop" else 1.0),  # type: ignore[arg-type]
         head=HeadOptions(output, dropout, l2, learning_rate, batch_size, epochs, patience),

@@ -87,12 +87,11 @@ def compile_model(model: keras.Model, options: HeadOptions, steps_per_execution:
     )
 
 
-def callbacks(options: HeadOptions, has_validation: bool) -> list[Any]:
-    """Early stopping that restores the best weights; without validation pictures the training loss decides."""
+def callbacks(options: HeadOptions) -> list[Any]:
+    """Early stopping that restores the weights with the lowest validation loss."""
     import keras
 
-    monitor = "val_loss" if has_validation else "loss"
-    return [keras.callbacks.EarlyStopping(monitor, patience=options.patience, restore_best_weights=True)]
+    return [keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)]
 
 
 def train_head(
@@ -105,7 +104,7 @@ def train_head(
     """Trains the head in place.
 
     Args:
-        train, val: features ``(N, F)`` float32 and labels ``(N,)`` int; val may be empty.
+        train, val: features ``(N, F)`` float32 and labels ``(N,)`` int.
 
     Returns:
         One list per figure, one value per epoch: loss, accuracy, val_loss, val_accuracy.
@@ -115,8 +114,8 @@ def train_head(
         *train,
         batch_size=options.batch_size,
         epochs=options.epochs,
-        validation_data=val if len(val[1]) else None,
-        callbacks=[*callbacks(options, bool(len(val[1]))), *extra_callbacks],
+        validation_data=val,
+        callbacks=[*callbacks(options), *extra_callbacks],
         verbose=0,
     )
     return {name: [float(value) for value in values] for name, values in fitted.history.items()}

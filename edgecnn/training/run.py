@@ -15,8 +15,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 SPLITS = ("train", "val", "test")
+METRICS = frozenset(
+    ("accuracy", "interval", "pictures", "unreadable", "data_sha256", "weights_sha256", "parameters", "train_s")
+)
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,13 @@ def new_folder(target: Path, overwrite: bool) -> Iterator[Path]:
     Raises EdgecnnError when `target` exists and may not be replaced, or is no run folder.
     """
     check_new(target, overwrite)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    unique = uuid.uuid4().hex  # in containers a process often has the number of one that was killed before
+    temporary = target.with_name(f".{target.name}.{unique}.tmp")
     try:
         temporary.mkdir(parents=True)
         yield temporary
         if target.exists():
-            old = target.with_name(f".{target.name}.{os.getpid()}.old")
+            old = target.with_name(f".{target.name}.{unique}.old")
             target.rename(old)
             temporary.rename(target)
             shutil.rmtree(old)
@@ -158,17 +162,21 @@ def read_run(folder: Path) -> Run:
         preprocessing = Preprocessing(**{**steps, "filters": tuple(steps["filters"])})
         config = Config(**{**document, "preprocessing": preprocessing, "head": HeadOptions(**document["head"])})
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-        labels = tuple((folder / "labels.txt").read_text("utf-8").splitlines())
+        if missing := METRICS - metrics.keys():
+            raise KeyError(f"metrics.json without {min(missing)}")
+        # Not splitlines: a label may hold characters that Unicode counts as line breaks.
+        labels = tuple((folder / "labels.txt").read_text("utf-8").removesuffix("\n").split("\n"))
         with open(folder / "splits.csv", encoding="utf-8", newline="") as stream:
             pictures = tuple(SplitPicture(**row) for row in csv.DictReader(stream))
         with open(folder / "history.csv", encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
+        history = {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ()) if name != "epoch"}
     except FileNotFoundError as error:
         name = Path(error.filename or "").name
         raise EdgecnnError(f"{folder}: not a run folder ({name} is missing); 'edgecnn train' makes one") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise EdgecnnError(f"{folder}: the run is damaged ({error}); train it again") from error
-    if len(labels) < 2 or not {p.label for p in pictures} <= set(labels):
+    known = len(labels) >= 2 and {p.label for p in pictures} == set(labels) and {p.split for p in pictures} <= {*SPLITS}
+    if not known:
         raise EdgecnnError(f"{folder}: labels.txt and splits.csv do not agree; train it again")
-    history = {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ())}
     return Run(folder, config, labels, pictures, history, metrics)

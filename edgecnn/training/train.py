@@ -91,9 +91,9 @@ def reload_pictures(run: Run, data: Path | None = None, progress: Progress | Non
     Raises EdgecnnError when a picture is missing or is no longer the one that the run saw.
     """
     root = data or Path(run.config.data)
-    root = root if root.is_dir() else root.parent
-    if not root.is_dir():
-        raise EdgecnnError(f"{root}: the run's pictures are not there any more; say where with --data")
+    root = root.parent if root.suffix.lower() == ".csv" and not root.is_dir() else root
+    if missing := next((root / entry.path for entry in run.pictures if not (root / entry.path).is_file()), None):
+        raise EdgecnnError(f"{missing}: a picture of the run is not there; if they were moved, say where with --data")
     decoded = _decode([root / entry.path for entry in run.pictures], run.config, progress)
     if decoded.unreadable:
         index, reason = decoded.unreadable[0]
@@ -170,12 +170,14 @@ def load_model(run: Run) -> keras.Model:
     """
     config = run.config
     path = run.folder / "model.keras"
-    with quiet():
-        network = backbones.get(config.backbone).build(config.height, config.width, "none")
-    features = int(np.prod(add_pooling(network).output_shape[1:]))
-    model = join(network, build_head(features, len(run.labels), config.head))
     try:
-        model.load_weights(path)
+        with quiet():
+            network = backbones.get(config.backbone).build(config.height, config.width, "none")
+            features = int(np.prod(add_pooling(network).output_shape[1:]))
+            model = join(network, build_head(features, len(run.labels), config.head))
+            model.load_weights(path)
+    except EdgecnnError:
+        raise
     except Exception as error:  # h5py, zipfile and Keras raise what they like
         raise EdgecnnError(f"{path}: the model is missing or damaged; train it again") from error
     if weights_sha256(model) != run.metrics.get("weights_sha256"):

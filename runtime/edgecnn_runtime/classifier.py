@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn_runtime.backends import PIXELS, Backend, BackendModule, Outputs, Scaling, module_for
+from edgecnn_runtime.backends._trial import trial
 from edgecnn_runtime.contract import Contract
 from edgecnn_runtime.decode import Picture, decode, read_bytes
 from edgecnn_runtime.errors import ModelError
@@ -175,10 +176,12 @@ class Classifier:
             logits: whether the outputs are logits; else they are probabilities.
 
         Raises:
-            ModelError: as `load`, and when the model has a contract or is of another size or class count.
+            ModelError: as `load`, and when the model has a contract, is of another size or class count, or crashes the
+                engine in a trial run in another process.
         """
         graph, contract, module = read_artifact(path, contract)
         try:
+            trial(graph, Path(path).suffix)
             return cls(graph, contract, module, threads, scaling, logits)
         except ModelError as error:
             raise ModelError(f"{path}: {error}") from error

@@ -9,7 +9,7 @@ import base64
 import binascii
 import hashlib
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -121,6 +121,12 @@ class Provenance:
     test: Accuracy | None = None
     published_top1: float | None = None
 
+    def __post_init__(self) -> None:
+        stated = (self.backbone, self.precision, self.weights, self.data_hash, self.created)
+        for text in (*stated, *self.versions, *self.versions.values()):
+            # `info` prints them: an escape sequence would command the terminal.
+            _check(text.isprintable(), "a text must be one line of printable characters", text)
+
 
 @dataclass(frozen=True)
 class Golden:
@@ -179,9 +185,9 @@ class Contract:
         _check(len(self.labels) >= 2, "at least two labels are needed", self.labels)
         _check(len(set(self.labels)) == len(self.labels), "labels must differ", self.labels)
         _check(
-            all(label.strip() and "\n" not in label and "\r" not in label for label in self.labels),
-            "a label must be one non-empty line",
-            self.labels,
+            all(label.strip() and label.isprintable() for label in self.labels),
+            "a label must be one non-empty line of printable characters",
+            next((label for label in self.labels if not label.strip() or not label.isprintable()), ""),
         )
         _check(self.activation in get_args(Activation), "activation must be softmax or sigmoid", self.activation)
         _check(self.activation == "softmax" or len(self.labels) == 2, "sigmoid means two labels", self.labels)
@@ -209,7 +215,7 @@ class Contract:
             document = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ModelError("the contract inside the file is damaged; export the model again") from error
-        if not isinstance(document, dict) or not isinstance(schema := document.get("edgecnn_contract"), int):
+        if not isinstance(document, dict) or type(schema := document.get("edgecnn_contract")) is not int:
             raise ModelError("the contract inside the file is damaged; export the model again")
         if schema != SCHEMA:
             raise ModelError(
@@ -217,7 +223,11 @@ class Contract:
                 "run 'pip install --upgrade edgecnn-runtime', or export the model again"
             )
         body = document.get("contract")
-        if document.get("sha256") != _digest(body):
+        try:
+            unaltered = document.get("sha256") == _digest(body)
+        except RecursionError as error:
+            raise ModelError("the contract inside the file is damaged; export the model again") from error
+        if not unaltered:
             raise ModelError("the contract inside the file was altered; export the model again")
         return _build(cls, body, "contract")
 
@@ -258,11 +268,13 @@ def _convert(hint: Any, value: object, where: str) -> Any:
             raise ModelError(f"{where}: {len(arguments)} values are needed (received: {len(value)})")
         return tuple(_convert(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
-        return {name: _convert(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
+        return {name: _convert(arguments[1], item, where) for name, item in value.items()}
     if origin is Literal and isinstance(value, str):
         return value
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if abs(value) <= sys.float_info.max:  # neither NaN nor an integer that no float can hold
+            return float(value)
+        raise ModelError(f"{where}: a finite number is needed")
     if hint in (int, str) and type(value) is hint:
         return value
     raise ModelError(f"{where}: wrong type (received: {type(value).__name__})")

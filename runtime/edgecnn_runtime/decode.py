@@ -72,7 +72,7 @@ def decode(data: bytes, name: str = "picture") -> Picture:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:
         raise PictureError(f"{name}: HEIC/AVIF pictures cannot be read; save it as JPEG first")
     kind = next((kind for kind, magics in _MAGIC.items() if data.startswith(magics)), None)
-    if kind is None:
+    if kind is None or (kind == "WebP" and data[8:12] != b"WEBP"):
         raise PictureError(f"{name}: not a picture (JPEG, PNG, WebP, GIF, BMP and TIFF can be read)")
     if (kind == "PNG" and not _png_is_whole(data)) or (kind == "JPEG" and not _jpeg_is_whole(data)):
         raise PictureError(f"{name}: the {kind} file is truncated or damaged; copy it again or leave it out")
@@ -80,7 +80,7 @@ def decode(data: bytes, name: str = "picture") -> Picture:
     try:
         picture = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
         if picture is not None and _may_be_transparent(kind, data):
-            picture = _over_white(picture, cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED))
+            picture = _over_white(picture, cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED), kind)
     except cv2.error as error:
         raise PictureError(f"{name}: the {kind} file is damaged or has too many pixels ({error.err})") from error
     if picture is None:
@@ -124,7 +124,7 @@ def _may_be_transparent(kind: str, data: bytes) -> bool:
     return kind in ("WebP", "GIF", "TIFF")
 
 
-def _over_white(picture: Picture, raw: Picture | None) -> Picture:
+def _over_white(picture: Picture, raw: Picture | None, kind: str) -> Picture:
     """Lays transparent pixels over white. OpenCV gives transparency only in `raw`, which it does not turn by EXIF."""
     if raw is None or raw.ndim != 3 or raw.shape[2] != 4:
         return picture
@@ -138,4 +138,6 @@ def _over_white(picture: Picture, raw: Picture | None) -> Picture:
             raw = turned
             break
     alpha = raw[..., 3:].astype(np.float32) / 255.0
-    return np.ascontiguousarray(np.rint(raw[..., :3] * alpha + 255.0 * (1.0 - alpha)).astype(np.uint8))
+    # libtiff gives colours multiplied by alpha already, which are never brighter than alpha.
+    colours = raw[..., :3] * (1.0 if kind == "TIFF" and (raw[..., :3] <= raw[..., 3:]).all() else alpha)
+    return np.ascontiguousarray(np.rint(colours + 255.0 * (1.0 - alpha)).astype(np.uint8))

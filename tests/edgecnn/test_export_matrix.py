@@ -52,7 +52,7 @@ def _living_model(name: str, size_px: int, pictures: np.ndarray):
     network = backbones.get(name).build(size_px, size_px, "none")
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.0
+            layer.momentum = 0.2  # some of the variance of 1 stays, or dead channels would blow up rounding errors
     network(pictures.astype(np.float32), training=True)
     features = int(np.prod(add_pooling(network).output_shape[1:]))
     return join(network, build_head(features, CLASSES, HeadOptions()))
@@ -70,9 +70,7 @@ def test_backbone_exports_to_every_format_and_runs(name):
     assert np.ptp(expected, axis=0).max() > 1e-3, "the pictures must not all look alike to the network"
 
     function = freeze(model, size_px, size_px)
-    contract = Contract(
-        size_px, size_px, tuple("abcd"), Provenance(backbone=name, precision="", weights="none")
-    )
+    contract = Contract(size_px, size_px, tuple("abcd"), Provenance(backbone=name, precision="", weights="none"))
     for format, precision in VARIANTS:
         graph = formats.get(format).convert(function, precision, list(pictures))
         module = module_for(f"model.{format}")
@@ -80,7 +78,8 @@ def test_backbone_exports_to_every_format_and_runs(name):
         classifier = Classifier(graph, contract, module)
         probabilities = np.stack([classifier.infer(picture) for picture in pictures])
         assert probabilities.shape == expected.shape
-        difference = np.abs(probabilities - expected).max()
-        print(name, format, precision, "max diff", difference)
+        assert np.isfinite(probabilities).all()
         if precision == "float32":
-            assert difference <= 1e-4, f"{name} {format}: {difference}"
+            assert np.abs(probabilities - expected).max() <= 1e-4, format
+        else:
+            assert np.ptp(probabilities, axis=0).max() > 0, f"{format} int8 says the same of every picture"

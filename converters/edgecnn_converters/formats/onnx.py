@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,33 +20,60 @@ OPSET = 17  # the oldest that has every operator used here, so that older ONNX R
 
 def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> bytes:
     """See `edgecnn_converters.formats.FormatModule.convert`. Every precision takes float32 pixels."""
-    graph = tflite.convert(function, "float32", ())
     try:
+        graph = _float32(function)
+        if precision == "float32":
+            return graph
         with quiet():
-            model = _from_tflite(graph)
-            return bytes((_int8(model, calibration) if precision == "int8" else model).SerializeToString())
+            return _int8(graph, calibration)
+    except EdgecnnError:
+        raise
     except Exception as error:  # tf2onnx and the quantizer raise what they like
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EdgecnnError(f"ONNX {precision}: the converter failed: {reason[:300]}") from error
 
 
-def _from_tflite(graph: bytes) -> Any:
+@functools.lru_cache(maxsize=1)  # int8 begins where float32 ended
+def _float32(function: Any) -> bytes:
+    import onnx
     import tf2onnx
 
-    with tempfile.TemporaryDirectory() as folder:
+    graph = tflite.convert(function, "float32", ())
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tflite")
         path.write_bytes(graph)
-        model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET)
-    return model
+        model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET, custom_op_handlers={"TFL_GELU": (_gelu, [])})
+        onnx.checker.check_model(model)  # tf2onnx keeps operators that it does not know as they are
+    return bytes(model.SerializeToString())
 
 
-def _int8(model: Any, calibration: Sequence[Pixels]) -> Any:
+def _gelu(graph: Any, node: Any, name: str, arguments: Any) -> None:
+    """x / 2 * (1 + erf(x / sqrt(2))), https://arxiv.org/abs/1606.08415: TFLite has one operator for it, ONNX has one
+    only from opset 20 on."""
+    if node.get_attr_value("approximate"):
+        raise ValueError("GELU by tanh is not supported; use the exact one")
+    (x,) = node.input
+
+    def constant(value: float) -> str:
+        return str(graph.make_const(f"{name}_{value:.1f}", np.array(value, np.float32)).output[0])
+
+    scaled = graph.make_node("Mul", [x, constant(0.5**0.5)]).output[0]
+    error = graph.make_node("Erf", [scaled]).output[0]
+    factor = graph.make_node("Add", [error, constant(1.0)]).output[0]
+    half = graph.make_node("Mul", [x, constant(0.5)]).output[0]
+    shape, kind = graph.get_shape(node.output[0]), graph.get_dtype(node.output[0])
+    graph.remove_node(node.name)
+    graph.make_node("Mul", [half, factor], name=name, outputs=node.output, shapes=[shape], dtypes=[kind])
+
+
+def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
     """QDQ with uint8 activations: with int8 ones ONNX Runtime is several times slower on x86-64.
     The softmax stays in float; see `tflite`.
     """
     import onnx
     from onnxruntime import quantization
 
+    model = onnx.load_from_string(graph)
     name = model.graph.input[0].name
 
     class Pictures(quantization.CalibrationDataReader):  # type: ignore[misc]
@@ -69,7 +97,5 @@ def _int8(model: Any, calibration: Sequence[Pixels]) -> Any:
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=floating,
-            # The input's range is known; see `tflite`.
-            extra_options={"TensorQuantOverrides": {name: [{"rmin": np.float32(0), "rmax": np.float32(255)}]}},
         )
-        return onnx.load(quantized)
+        return quantized.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,16 +21,29 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
 
     try:
         with quiet():
-            converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # devices lack Flex operators
-            if precision != "float32":
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if precision == "float32":
+                return _float32(function)
+            converter = _converter(function)
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             return _int8(converter, calibration) if precision == "int8" else bytes(converter.convert())
     except Exception as error:  # its exceptions share no base class
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EdgecnnError(f"TFLite {precision}: the converter failed: {reason[:300]}") from error
+
+
+def _converter(function: Any) -> Any:
+    import tensorflow as tf
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # devices lack Flex operators
+    return converter
+
+
+@functools.lru_cache(maxsize=1)  # ONNX begins where this ends
+def _float32(function: Any) -> bytes:
+    return bytes(_converter(function).convert())
 
 
 def _int8(converter: Any, calibration: Sequence[Pixels]) -> bytes:

@@ -44,7 +44,10 @@ def load(graph: bytes, threads: int, scaling: Scaling) -> OnnxBackend:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what it would print about a bad model is said once, by the ModelError
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        # Without a fallback it does not print about one on stdout.
+        session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], enable_fallback=False
+        )
     except Exception as error:  # its exceptions share no base class of their own
         raise ModelError(f"the ONNX engine refuses the model: {str(error).splitlines()[0][:200]}") from error
     return OnnxBackend(session, scaling)

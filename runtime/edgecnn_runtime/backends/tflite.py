@@ -61,9 +61,13 @@ def load(graph: bytes, threads: int, scaling: Scaling) -> TfliteBackend:
         with _hushed_once():
             interpreter = _interpreter_class()(model_content=graph, num_threads=threads)
             interpreter.allocate_tensors()
+        return TfliteBackend(interpreter, scaling)
     except (ValueError, RuntimeError) as error:
-        raise ModelError(f"the TFLite engine refuses the model: {str(error).splitlines()[0]}") from error
-    return TfliteBackend(interpreter, scaling)
+        raise ModelError(f"the TFLite engine refuses the model: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _interpreter_class() -> Any:
@@ -110,11 +114,13 @@ class TfliteBackend:
 
     def run(self, picture: Picture) -> Outputs:
         """One inference; see `edgecnn_runtime.backends.Backend.run`."""
-        self._interpreter.set_tensor(
-            self._input, self._table[picture][np.newaxis] if self._table is not None else picture[np.newaxis]
-        )
-        self._interpreter.invoke()
-        output = self._interpreter.get_tensor(self._output).reshape(-1).astype(np.float32)
+        pixels = picture if self._table is None else self._table[picture]
+        try:
+            self._interpreter.set_tensor(self._input, pixels[np.newaxis])
+            self._interpreter.invoke()
+            output = self._interpreter.get_tensor(self._output).reshape(-1).astype(np.float32)
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"the TFLite engine failed: {_first_line(error)}") from error
         if self._scale:
             output = (output - np.float32(self._zero_point)) * np.float32(self._scale)
         return np.asarray(output, np.float32)

@@ -1,0 +1,101 @@
+"""Every format and precision converts, passes the structure check, and runs in the device's engine as Keras does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecnn_converters import formats
+from edgecnn_converters.freeze import freeze
+from edgecnn_runtime import Classifier
+from edgecnn_runtime.backends import module_for
+from edgecnn_runtime.errors import EdgecnnError, UsageError
+
+VARIANTS = [(name, precision) for name in formats.names() for precision in formats.get(name).PRECISIONS]
+TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "dynamic": 0.05, "int8": 0.08}
+
+
+def test_formats_are_listed_with_tflite_first():
+    assert formats.names() == ("tflite", "onnx")
+    assert formats.get("tflite").PRECISIONS == ("float32", "float16", "dynamic", "int8")
+    assert formats.get("onnx").PRECISIONS == ("float32", "int8")
+    with pytest.raises(UsageError, match=r"no such format: coreml \(known: tflite, onnx\)"):
+        formats.get("coreml")
+
+
+@pytest.mark.parametrize(("name", "precision"), VARIANTS)
+def test_converts_silently_and_agrees_with_keras(small, name, precision, capfd):
+    graph = formats.get(name).convert(small.function, precision, small.pictures)
+    assert capfd.readouterr() == ("", "")
+    module = module_for(f"model.{name}")
+    module.check_structure(graph)
+    classifier = Classifier(graph, small.contract, module)
+    answers = np.stack([classifier.infer(picture) for picture in small.pictures])
+    assert np.ptp(small.expected, axis=0).max() > 0.3, "the pictures must not all look alike to the network"
+    assert np.abs(answers - small.expected).max() <= TOLERANCE[precision]
+
+
+def _interpreter(graph: bytes):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_content=graph)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+@pytest.mark.parametrize("precision", formats.get("tflite").PRECISIONS)
+def test_tflite_has_builtin_operators_only(small, precision):
+    graph = formats.get("tflite").convert(small.function, precision, small.pictures)
+    operators = {operator["op_name"] for operator in _interpreter(graph)._get_ops_details()}
+    assert {"CONV_2D", "DEPTHWISE_CONV_2D"} <= operators
+    assert not [name for name in operators if "CUSTOM" in name or "Flex" in name]
+
+
+@pytest.mark.parametrize("brightest", [256, 90])
+def test_int8_tflite_takes_raw_pixels_whatever_the_calibration_saw(small, brightest):
+    calibration = [np.minimum(picture, brightest - 1) for picture in small.pictures]
+    interpreter = _interpreter(formats.get("tflite").convert(small.function, "int8", calibration))
+    (source,), (sink,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert (source["dtype"], source["quantization"]) == (np.uint8, (1.0, 0))
+    assert sink["dtype"] is np.float32
+    interpreter.set_tensor(source["index"], small.pictures[0][np.newaxis])
+    interpreter.invoke()
+    outputs = interpreter.get_tensor(sink["index"])
+    if small.contract.activation == "softmax":
+        assert outputs.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_precisions_make_smaller_files(small):
+    sizes = {p: len(formats.get("tflite").convert(small.function, p, small.pictures)) for p in ("float32", "int8")}
+    assert sizes["int8"] < sizes["float32"]
+
+
+@pytest.mark.parametrize(("name", "precision"), VARIANTS)
+def test_failing_conversion_is_one_line(small, name, precision, capfd):
+    import tensorflow as tf
+
+    def network(image, training):
+        return tf.nn.softmax(tf.math.digamma(tf.reduce_mean(image, [1, 2])))
+
+    function = freeze(network, small.contract.height, small.contract.width)
+    with pytest.raises(EdgecnnError, match="the converter failed: ") as raised:
+        formats.get(name).convert(function, precision, small.pictures)
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400
+    assert capfd.readouterr() == ("", "")
+
+
+def test_converter_error_without_words_is_named_by_its_type(small, monkeypatch):
+    def fail(*_arguments, **_options):
+        raise AssertionError
+
+    monkeypatch.setattr("tf2onnx.convert.from_tflite", fail)
+    with pytest.raises(EdgecnnError, match="ONNX float32: the converter failed: AssertionError"):
+        formats.get("onnx").convert(small.function, "float32", ())
+
+
+def test_frozen_function_has_a_batch_of_one_and_no_variables(small):
+    (source,) = small.function.inputs
+    assert source.shape.as_list() == [1, small.contract.height, small.contract.width, 3]
+    assert not small.function.variables
+    assert not [node.name for node in small.function.graph.as_graph_def().node if "Variable" in node.op]

@@ -1,0 +1,81 @@
+"""Goldens accept the artifact that they were made of, and refuse one that computes something else."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edgecnn_converters import formats
+from edgecnn_converters.freeze import freeze
+from edgecnn_converters.goldens import GOLDENS, make_goldens
+from edgecnn_runtime import Classifier
+from edgecnn_runtime.backends import module_for
+from edgecnn_runtime.errors import ModelError
+
+VARIANTS = [("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8")]
+
+
+def _classifier(small, variant, network=None, goldens=()) -> Classifier:
+    name, precision = variant
+    function = small.function if network is None else freeze(network, small.contract.height, small.contract.width)
+    graph = formats.get(name).convert(function, precision, small.pictures)
+    return Classifier(graph, replace(small.contract, goldens=goldens), module_for(f"model.{name}"))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_goldens_hold_for_their_own_artifact(small, variant):
+    classifier = _classifier(small, variant)
+    goldens = make_goldens(classifier)
+    assert len(goldens) == GOLDENS
+    assert len({golden.png for golden in goldens}) == GOLDENS
+    for golden in goldens:
+        assert 0.002 <= golden.tolerance <= 0.5
+        header = base64.b64decode(golden.png)[16:24]
+        assert struct.unpack(">II", header) == (48, 36)
+        answer = classifier.classify(golden.picture()).probabilities
+        np.testing.assert_allclose(golden.probabilities, answer, atol=1e-6)
+    checked = Classifier(*_with(classifier, goldens))
+    assert checked.selftest() <= 0.01
+
+
+def _with(classifier, goldens):
+    graph, contract, module = classifier._rebuild[:3]
+    return graph, replace(contract, goldens=goldens), module
+
+
+def test_goldens_are_the_same_every_time(small):
+    classifier = _classifier(small, VARIANTS[0])
+    assert make_goldens(classifier) == make_goldens(classifier)
+
+
+def _swap_red_and_blue(model):
+    return lambda image, training: model(image[..., ::-1], training=training)
+
+
+def _range_of_one(model):
+    return lambda image, training: model(image / 255.0, training=training)
+
+
+def _minus_one_to_one(model):
+    return lambda image, training: model(image / 127.5 - 1.0, training=training)
+
+
+@pytest.mark.parametrize("fault", [_swap_red_and_blue, _range_of_one, _minus_one_to_one])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_selftest_refuses_a_planted_fault(small, variant, fault):
+    goldens = make_goldens(_classifier(small, variant))
+    wrong = _classifier(small, variant, fault(small.model), goldens)
+    with pytest.raises(ModelError, match="self-test failed"):
+        wrong.selftest()
+
+
+def test_selftest_refuses_another_fit(small):
+    classifier = _classifier(small, VARIANTS[0])
+    graph, contract, module = _with(classifier, make_goldens(classifier))
+    cropped = replace(contract, preprocessing=replace(contract.preprocessing, fit="crop", crop_fraction=0.7))
+    with pytest.raises(ModelError, match="self-test failed"):
+        Classifier(graph, cropped, module).selftest()

@@ -1,0 +1,183 @@
+"""`edgecnn train`: one document or a few lines, one line for every mistake, and the same weights for the same seed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from edgecnn.training.run import read_run
+from edgecnn.training.train import load_model
+
+SCRATCH = ("--backbone", "basic_cnn", "--weights", "none", "--size", 32, "--epochs", 2, "--batch-size", 8)
+
+
+def _document(process):
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.count("\n") == 1
+    document = json.loads(process.stdout)
+    assert document["schema"] == 1
+    return document
+
+
+def test_json_is_the_only_output_and_one_seed_gives_one_model(edgecnn, shapes, tmp_path):
+    documents = {}
+    for name, words in {
+        "first": ("--seed", 3),
+        "again": ("--seed", 3),
+        "other": ("--seed", 4),
+    }.items():
+        documents[name] = _document(edgecnn("train", shapes, "--out", tmp_path / name, *SCRATCH, *words, "--json"))
+    first = documents["first"]
+    assert (first["command"], first["run"], first["recipe"]) == ("train", str(tmp_path / "first"), "scratch")
+    assert first["accuracy"].keys() == first["interval"].keys() == {"train", "val", "test"}
+    assert first["pictures"] == {"train": 24, "val": 6, "test": 6}
+    assert first["unreadable"] == []
+    hashes = {name: document["weights_sha256"] for name, document in documents.items()}
+    assert hashes["first"] == hashes["again"] != hashes["other"]
+    run = read_run(tmp_path / "first")
+    assert run.metrics["weights_sha256"] == hashes["first"]
+    load_model(run)
+
+
+@pytest.mark.slow
+def test_one_seed_gives_one_model_by_the_fast_recipe(edgecnn, shapes, tmp_path):
+    hashes = []
+    for number, seed in enumerate((3, 3, 4)):
+        words = ("--size", 64, "--views", 1, "--epochs", 8, "--seed", seed)
+        document = _document(edgecnn("train", shapes, "--out", tmp_path / str(number), *words, "--json"))
+        assert document["recipe"] == "fast"
+        assert document["accuracy"]["train"] >= 0.9
+        hashes.append(document["weights_sha256"])
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_lines_for_people(edgecnn, draw_shapes, tmp_path):
+    data = draw_shapes(tmp_path / "my shapes")
+    (data / "circle" / "broken.jpg").write_bytes(b"\xff\xd8")
+    process = edgecnn("train", "my shapes", *SCRATCH, cwd=tmp_path)
+    assert process.returncode == 0
+    assert process.stderr.startswith("edgecnn: left out: my shapes/circle/broken.jpg: ") or (
+        process.stderr.startswith(f"edgecnn: left out: {data}/circle/broken.jpg: ")
+    )
+    assert process.stderr.count("\n") == 1
+    assert "36 pictures: 24 train, 6 val, 6 test; recipe scratch" in process.stdout
+    assert "next: edgecnn export runs/my shapes" in process.stdout or "'runs/my shapes'" in process.stdout
+    assert (tmp_path / "runs" / "my shapes" / "report.html").is_file()
+
+
+def _empty_class(data):
+    (data / "void").mkdir()
+
+
+def _one_class(data):
+    for name in ("square", "triangle"):
+        for path in (data / name).iterdir():
+            path.unlink()
+        (data / name).rmdir()
+
+
+def _unknown_label(data):
+    for name in ("train", "val"):
+        (data / name).mkdir()
+    for name in ("circle", "square"):
+        (data / name).rename(data / "train" / name)
+    (data / "triangle").rename(data / "val" / "triangle")
+
+
+def _no_readable_picture(data):
+    for path in data.rglob("*.png"):
+        path.write_bytes(b"none")
+
+
+def _class_without_readable_picture(data):
+    for path in (data / "circle").iterdir():
+        path.write_bytes(b"none")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_one_class, "only one class ('circle')"),
+        (_empty_class, "void: the class folder holds no pictures"),
+        (_unknown_label, "unknown label 'triangle'"),
+        (_no_readable_picture, "no readable picture among 12"),
+        (_class_without_readable_picture, "class 'circle' has no readable training picture"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_one_line(draw_shapes, refused, tmp_path, spoil, message):
+    data = draw_shapes(tmp_path / "data", count=4)
+    spoil(data)
+    assert message in refused("train", data, "--out", tmp_path / "run", *SCRATCH)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (("--backbone", "mobilenet_v9"), "did you mean mobilenet", 2),
+        (("--weights", "missing.weights.h5"), "missing.weights.h5", 1),
+        (("--output", "sigmoid"), "sigmoid is for two classes", 1),
+        (("--output", "tanh"), "--output is softmax or sigmoid (received: tanh)", 2),
+        (("--fit", "stretch"), "--fit is crop, squash or pad (received: stretch)", 2),
+        (("--recipe", "slow"), "no such recipe: slow", 2),
+        (("--filter", "sepia"), "filters must be among gray", 1),
+        (("--size", 4), "--size", 2),
+        (("--dropout", "1"), "--dropout", 2),
+        (("--backbone", "inception_v3", "--weights", "none", "--size", 64), "at least 75 x 75", 2),
+        (("--backbone", "resnet34"), "has no ImageNet weights: use --weights none", 2),
+    ],
+)
+def test_wrong_option_is_one_line(shapes, refused, tmp_path, words, message, code):
+    assert message in refused("train", shapes, "--out", tmp_path / "run", "--size", 32, *words, code=code)
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_data_is_one_line(refused, tmp_path):
+    assert "no such folder or file" in refused("train", tmp_path / "nowhere", "--out", tmp_path / "run")
+
+
+def test_damaged_weights_file_is_one_line(shapes, refused, tmp_path):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    words = ("--backbone", "basic_cnn", "--size", 32, "--weights", path)
+    assert "weights.h5" in refused("train", shapes, "--out", tmp_path / "run", *words)
+
+
+def test_existing_folder_is_refused_at_once(shapes, refused, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    assert "exists already; name another folder with --out, or add --overwrite" in refused(
+        "train", shapes, "--out", run, *SCRATCH
+    )
+    (run / "config.json").rename(run / "diary.txt")
+    assert "is not a run folder, so it is not overwritten" in refused(
+        "train", shapes, "--out", run, *SCRATCH, "--overwrite"
+    )
+
+
+def test_killed_training_leaves_no_run_and_the_next_one_works(edgecnn, shapes, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGECNN_CACHE", str(tmp_path / "cache"))
+    words = ["train", shapes, "--out", tmp_path / "run", *SCRATCH]
+    endless = [*words, "--epochs", 100_000, "--patience", 100_000]
+    process = subprocess.Popen([sys.executable, "-m", "edgecnn_runtime", *map(str, endless)])
+    try:
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "cache").rglob("*.pictures")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(3)  # the pictures are decoded; the network is being built or trained
+        assert process.poll() is None
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
+    assert _document(edgecnn(*words, "--json"))["pictures"]["train"] == 24
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run"]

@@ -1,0 +1,242 @@
+"""The run folder: whole or absent, read back as written, refused in one line when it is damaged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgecnn.training.run import check_new, new_folder, read_run, weights_sha256, write_run
+from edgecnn.training.train import load_model, reload_pictures
+from edgecnn_runtime.errors import EdgecnnError
+
+FILES = {"config.json", "history.csv", "labels.txt", "metrics.json", "model.keras", "report.html", "splits.csv"}
+
+
+def test_run_folder_holds_every_file(finished):
+    assert {path.name for path in finished.folder.iterdir()} == FILES
+    assert [path.name for path in finished.folder.parent.iterdir()] == [finished.folder.name]
+    assert finished.labels == ("circle", "square", "triangle")
+    assert (finished.folder / "labels.txt").read_text("utf-8") == "circle\nsquare\ntriangle\n"
+
+    counts = {split: sum(p.split == split for p in finished.pictures) for split in ("train", "val", "test")}
+    assert counts == finished.metrics["pictures"] == {"train": 24, "val": 6, "test": 6}
+    assert {p.path for p in finished.pictures} >= {"circle/00.png", "triangle/11.png"}
+    assert all(len(p.sha256) == 64 for p in finished.pictures)
+
+    with open(finished.folder / "history.csv", encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert finished.history.keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert finished.history["loss"] == [float(row["loss"]) for row in rows]
+
+    metrics = json.loads((finished.folder / "metrics.json").read_text("utf-8"))
+    for split in ("train", "val", "test"):
+        low, high = metrics["interval"][split]
+        assert 0 <= low <= metrics["accuracy"][split] <= high <= 1
+    report = (finished.folder / "report.html").read_text("utf-8")
+    assert "basic_cnn" in report
+    assert "src=\"http" not in report
+
+
+def test_config_round_trip(finished, config, shapes):
+    assert finished.config == config(shapes)
+
+
+def test_model_round_trip(finished):
+    import keras
+
+    model = load_model(finished)
+    assert weights_sha256(model) == finished.metrics["weights_sha256"]
+    pictures = reload_pictures(finished)
+    batch = pictures.pixels[pictures.of("test")].astype(np.float32)
+    probabilities = np.asarray(model.predict_on_batch(batch))
+    right = (probabilities.argmax(1) == pictures.truth[pictures.of("test")]).mean()
+    assert right == finished.metrics["accuracy"]["test"]
+    # Anybody's Keras opens the file too, without code of ours.
+    again = keras.models.load_model(finished.folder / "model.keras", safe_mode=True)
+    np.testing.assert_array_equal(np.asarray(again.predict_on_batch(batch)), probabilities)
+
+
+def test_weights_sha256_depends_on_every_number(finished):
+    model = load_model(finished)
+    weights = model.get_weights()
+    weights[-1][0] = np.nextafter(weights[-1][0], np.float32(2))
+    model.set_weights(weights)
+    assert weights_sha256(model) != finished.metrics["weights_sha256"]
+
+
+def _halve(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _noise(path: Path) -> None:
+    path.write_bytes(np.random.default_rng(0).bytes(4096))
+
+
+def _nul(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b",", b"\0", 1) if path.suffix == ".csv" else b"\0")
+
+
+def _list(path: Path) -> None:
+    path.write_text("[]")
+
+
+@pytest.fixture
+def copy(finished, tmp_path) -> Path:
+    return Path(shutil.copytree(finished.folder, tmp_path / "run é"))
+
+
+@pytest.mark.parametrize("damage", [_halve, _empty, _noise, _nul, _list, Path.unlink])
+@pytest.mark.parametrize("name", sorted(FILES - {"report.html"}))
+def test_damaged_file_is_one_line(copy, name, damage):
+    damage(copy / name)
+    try:
+        run = read_run(copy)
+    except EdgecnnError as error:
+        message = str(error)
+    else:
+        if name == "history.csv":  # a shorter table is a table; nothing but the report reads it
+            assert damage in (_empty, _nul, _list)
+            return
+        assert name == "model.keras"
+        with pytest.raises(EdgecnnError) as raised:
+            load_model(run)
+        message = str(raised.value)
+    assert str(copy) in message
+    assert "\n" not in message
+    assert len(message) < 400
+    assert "train" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("config.json", '"height": 32', '"height": "32"'),
+        ("config.json", '"height": 32', '"height": 64'),
+        ("config.json", '"basic_cnn"', '"lenet5"'),
+        ("config.json", '"seed"', '"sead"'),
+        ("config.json", '"dropout": 0.3', '"dropout": "much"'),
+        ("config.json", '"fit": "crop"', '"fit": "stretch"'),
+        ("metrics.json", '"weights_sha256": "', '"weights_sha256": "0'),
+        ("metrics.json", '"weights_sha256"', '"hash"'),
+        ("metrics.json", '"data_sha256"', '"hash"'),
+        ("labels.txt", "circle\n", "circle\ncircle\n"),
+        ("labels.txt", "circle\n", ""),
+        ("labels.txt", "circle\nsquare\n", "square\ncircle\nextra\n"),
+        ("history.csv", ",accuracy", ",accuracy,x"),
+        ("splits.csv", ",train,", ",training,"),
+    ],
+)
+def test_altered_file_is_one_line(copy, name, before, after):
+    text = (copy / name).read_text("utf-8")
+    assert before in text
+    (copy / name).write_text(text.replace(before, after, 1), "utf-8")
+    with pytest.raises(EdgecnnError) as raised:
+        load_model(read_run(copy))
+    assert "\n" not in str(raised.value)
+
+
+def test_altered_weights_are_refused(copy):
+    run = read_run(copy)
+    model = load_model(run)
+    weights = model.get_weights()
+    weights[0] += 1e-3
+    model.set_weights(weights)
+    model.save(copy / "model.keras")
+    with pytest.raises(EdgecnnError, match=r"model\.keras: these are not the weights"):
+        load_model(read_run(copy))
+
+
+def test_run_of_a_newer_version_is_refused(copy):
+    path = copy / "config.json"
+    path.write_text(path.read_text("utf-8").replace('"schema": 1', '"schema": 2'), "utf-8")
+    with pytest.raises(EdgecnnError, match="schema 2; this edgecnn reads 1"):
+        read_run(copy)
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(EdgecnnError, match=r"not a run folder \(config.json is missing\)"):
+        read_run(tmp_path)
+    with pytest.raises(EdgecnnError, match="not a run folder"):
+        read_run(tmp_path / "nowhere")
+
+
+def test_labels_keep_every_character(finished, tmp_path):
+    labels = ("Grüne Äpfel", "a\u2028b", " spaced", "日本語")
+    pictures = [replace(finished.pictures[0], path="a,b\n\"c\".png", label=label) for label in labels]
+    write_run(
+        tmp_path, finished.config, labels, pictures, finished.history, finished.metrics, load_model(finished)
+    )
+    again = read_run(tmp_path)
+    assert again.labels == labels
+    assert list(again.pictures) == pictures
+
+
+def test_new_folder_is_whole_or_absent(tmp_path):
+    target = tmp_path / "deep" / "run"
+    with pytest.raises(ZeroDivisionError), new_folder(target, False) as folder:
+        (folder / "config.json").write_text("{}")
+        _ = 1 / 0
+    assert not list(target.parent.iterdir())
+    with new_folder(target, False) as folder:
+        (folder / "config.json").write_text("{}")
+        assert not target.exists()
+    assert [path.name for path in target.parent.iterdir()] == ["run"]
+
+
+def test_overwriting_keeps_the_old_run_until_the_new_one_is_whole(tmp_path):
+    target = tmp_path / "run"
+    with new_folder(target, False) as folder:
+        (folder / "config.json").write_text("old")
+        (folder / "more").write_text("old")
+    with pytest.raises(EdgecnnError, match="exists already; .*--overwrite"), new_folder(target, False):
+        pass
+    with pytest.raises(ZeroDivisionError), new_folder(target, True):
+        _ = 1 / 0
+    assert (target / "config.json").read_text() == "old"
+    with new_folder(target, True) as folder:
+        (folder / "config.json").write_text("new")
+    assert [path.name for path in target.iterdir()] == ["config.json"]
+    assert (target / "config.json").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_what_is_no_run_is_never_overwritten(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "mine.jpg").write_bytes(b"precious")
+    with pytest.raises(EdgecnnError, match="is not a run folder, so it is not overwritten"):
+        check_new(photos, True)
+    with pytest.raises(EdgecnnError, match="is not a run folder"):
+        check_new(photos / "mine.jpg", True)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    check_new(empty, True)
+    check_new(tmp_path / "absent", False)
+
+
+def test_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EdgecnnError, match="cannot be written: "), new_folder(tmp_path / "file" / "run", False):
+        pass
+
+
+def test_two_writers_of_one_run_do_not_share_their_folder(tmp_path):
+    with new_folder(tmp_path / "run", False) as one, new_folder(tmp_path / "run2", False) as other:
+        assert one != other
+    with new_folder(tmp_path / "run", True) as one, new_folder(tmp_path / "run", True) as other:
+        (one / "config.json").write_text("one")
+        (other / "config.json").write_text("other")
+        assert one != other
+    assert (tmp_path / "run" / "config.json").read_text() == "one"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run2"]

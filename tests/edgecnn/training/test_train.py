@@ -1,0 +1,173 @@
+"""Training from pictures to a run: what is learnt, what is left out, and one line for what cannot be trained on."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecnn.commands._artifacts import calibration_pictures
+from edgecnn.commands._training import train_run
+from edgecnn.training.head import HeadOptions, predict
+from edgecnn.training.run import read_run
+from edgecnn.training.train import load_model, load_pictures, reload_pictures, train
+from edgecnn_runtime.errors import EdgecnnError
+
+SPLITS = ("train", "val", "test")
+
+
+def test_colours_and_shapes_are_learnt_from_scratch(shapes, config):
+    options = HeadOptions(epochs=40, batch_size=24, learning_rate=3e-3, patience=40)
+    wanted = config(shapes, head=options, views=1)
+    trained = train(wanted, load_pictures(wanted), workers=2)
+    assert trained.metrics["accuracy"]["test"] == 1.0
+    assert trained.history["loss"][-1] < trained.history["loss"][0]
+
+
+def test_reported_accuracy_is_that_of_the_saved_model(finished):
+    model, pictures = load_model(finished), reload_pictures(finished)
+    for split in SPLITS:
+        index = pictures.of(split)
+        predicted = predict(model, [pictures.pixels[i] for i in index]).argmax(1)
+        assert (predicted == pictures.truth[index]).mean() == finished.metrics["accuracy"][split]
+
+
+def test_fast_recipe_trains_the_head_alone(shapes, config, tmp_path):
+    wanted = config(shapes, backbone="mobilenet_v3_small", recipe="fast", views=1, head=HeadOptions(epochs=30))
+    metrics = train_run(wanted, tmp_path / "run", False, 2, None)
+    assert metrics["accuracy"]["test"] is not None
+    run = read_run(tmp_path / "run")
+    model, pictures = load_model(run), reload_pictures(run)
+    index = pictures.of("test")
+    right = (predict(model, [pictures.pixels[i] for i in index]).argmax(1) == pictures.truth[index]).mean()
+    assert right == pytest.approx(metrics["accuracy"]["test"], abs=1.01 / len(index))  # one engine's tie is not another's
+
+
+@pytest.mark.parametrize("recipe", ["fast", "scratch"])
+def test_two_classes_by_one_sigmoid(draw_shapes, config, tmp_path, recipe):
+    data = draw_shapes(tmp_path / "two", ("circle", "square"))
+    options = HeadOptions(activation="sigmoid", epochs=30, batch_size=16, learning_rate=1e-2, patience=30)
+    train_run(config(data, head=options, recipe=recipe), tmp_path / "run", False, 2, None)
+    run = read_run(tmp_path / "run")
+    model, pictures = load_model(run), reload_pictures(run)
+    assert model.output_shape == (None, 1)
+    probabilities = predict(model, list(pictures.pixels))
+    np.testing.assert_allclose(probabilities.sum(1), 1.0, atol=1e-6)
+    assert (probabilities.argmax(1) == pictures.truth).mean() >= 0.9, "the second class is the positive one"
+    assert run.metrics["accuracy"]["train"] >= 0.9
+
+
+def test_progress_is_reported_to_its_end(shapes, config):
+    seen: dict[str, tuple[int, int]] = {}
+    wanted = config(shapes, recipe="fast", height=40, width=40)
+    pictures = load_pictures(wanted, lambda what, done, total: seen.__setitem__(what, (done, total)))
+    train(wanted, pictures, 2, lambda what, done, total: seen.__setitem__(what, (done, total)))
+    assert seen["decoding"] == seen["features"] == (36, 36)
+    assert seen["training"] == (3, 3)
+
+
+def test_unreadable_pictures_are_listed_and_left_out(draw_shapes, config, tmp_path):
+    data = draw_shapes(tmp_path / "data")
+    (data / "circle" / "05.png").write_bytes(b"no picture")
+    (data / "square" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    metrics = train_run(config(data), tmp_path / "run", False, 2, None)
+    assert sum(metrics["pictures"].values()) == 35
+    left_out = dict(read_run(tmp_path / "run").metrics["unreadable"])
+    assert left_out.keys() == {"circle/05.png", "square/phone.heic"}
+    assert all(reason and "\n" not in reason for reason in left_out.values())
+    assert "phone.heic" in (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "circle/05.png" not in {picture.path for picture in read_run(tmp_path / "run").pictures}
+    assert len(reload_pictures(read_run(tmp_path / "run")).entries) == 35
+
+
+def test_csv_with_given_splits_and_unicode_labels(draw_shapes, config, tmp_path):
+    data = draw_shapes(tmp_path / "Bilder für alle", ("a", "b"), count=6)
+    labels = {"a": "Grüne Äpfel, reif", "b": "日本 の 猫"}
+    given = {0: "test", 1: "val"}
+    with open(data / "labels.csv", "w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "label", "split"])
+        for folder, label in labels.items():
+            writer.writerows([f"{folder}/{i:02}.png", label, given.get(i, "train")] for i in range(6))
+    train_run(config(data / "labels.csv"), tmp_path / "run", False, 2, None)
+    run = read_run(tmp_path / "run")
+    assert run.labels == ("Grüne Äpfel, reif", "日本 の 猫")
+    assert run.metrics["pictures"] == {"train": 8, "val": 2, "test": 2}
+    assert {p.path: p.split for p in run.pictures if p.split != "train"} == {
+        "a/00.png": "test", "a/01.png": "val", "b/00.png": "test", "b/01.png": "val"
+    }  # fmt: skip
+    assert reload_pictures(run).entries == run.pictures
+
+
+def test_too_few_pictures_to_hold_any_out_are_refused(draw_shapes, config, tmp_path):
+    with pytest.raises(EdgecnnError, match="too few pictures"):
+        load_pictures(config(draw_shapes(tmp_path / "data", count=2)))
+
+
+def test_calibration_pictures_come_from_the_training_split(finished):
+    pictures = reload_pictures(finished)
+    chosen = calibration_pictures(pictures, seed=0)
+    training = {pictures.pixels[i].tobytes() for i in pictures.of("train")}
+    assert {picture.tobytes() for picture in chosen} == training
+
+
+def test_replaced_picture_is_refused(draw_shapes, config, tmp_path):
+    data = draw_shapes(tmp_path / "data", count=4)
+    train_run(config(data), tmp_path / "run", False, 2, None)
+    run = read_run(tmp_path / "run")
+    path = data / "circle" / "02.png"
+    path.write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
+    with pytest.raises(EdgecnnError, match=r"circle/02\.png: is not the picture that the run was trained with"):
+        reload_pictures(run)
+    path.write_bytes(b"")
+    with pytest.raises(EdgecnnError, match=r"circle/02\.png: a picture of the run cannot be read any more"):
+        reload_pictures(run)
+    path.unlink()
+    with pytest.raises(EdgecnnError, match=r"circle/02\.png: a picture of the run is not there; .*--data"):
+        reload_pictures(run)
+
+
+def test_moved_pictures_are_found_by_data(draw_shapes, config, tmp_path):
+    data = draw_shapes(tmp_path / "before", count=4)
+    train_run(config(data), tmp_path / "run", False, 2, None)
+    run = read_run(tmp_path / "run")
+    before = reload_pictures(run)
+    shutil.move(data, tmp_path / "nach her")
+    with pytest.raises(EdgecnnError, match="say where with --data") as raised:
+        reload_pictures(run)
+    assert str(data) in str(raised.value)
+    with pytest.raises(EdgecnnError, match="say where with --data"):
+        reload_pictures(run, tmp_path / "nowhere")
+    after = reload_pictures(run, tmp_path / "nach her")
+    assert after.root == tmp_path / "nach her"
+    np.testing.assert_array_equal(after.pixels, before.pixels)
+    np.testing.assert_array_equal(after.truth, before.truth)
+
+
+def test_pictures_of_a_moved_csv_are_found_by_data(draw_shapes, config, tmp_path):
+    data = draw_shapes(tmp_path / "before", ("a", "b"), count=3)
+    rows = [f"{name}/{i:02}.png,{name}\n" for name in "ab" for i in range(3)]
+    (data / "all.csv").write_text("path,label\n" + "".join(rows), "utf-8")
+    train_run(config(data / "all.csv"), tmp_path / "run", False, 2, None)
+    run = read_run(tmp_path / "run")
+    shutil.move(data, tmp_path / "after")
+    with pytest.raises(EdgecnnError, match="say where with --data"):
+        reload_pictures(run)
+    for place in (tmp_path / "after", tmp_path / "after" / "all.csv"):
+        assert len(reload_pictures(run, place).entries) == 6
+
+
+def test_failed_training_leaves_nothing_and_keeps_the_old_run(finished, draw_shapes, config, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished.folder, run)
+    wrong = config(draw_shapes(tmp_path / "data"), head=HeadOptions(activation="sigmoid"))
+    with pytest.raises(EdgecnnError, match="sigmoid is for two classes; .* has 3"):
+        train_run(wrong, run, True, 2, None)
+    assert read_run(run) == replace(finished, folder=run)
+    with pytest.raises(EdgecnnError, match="two classes"):
+        train_run(wrong, tmp_path / "new", False, 2, None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]
