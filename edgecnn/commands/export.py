@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -70,4 +71,4 @@ def export(
         print_json("export", {"folder": str(folder), "artifacts": [artifact_document(artifact) for artifact in made]})
         return
     print_table(made)
-    print(f"in {folder}/\nnext: edgecnn live {made[0].path} --camera 0")
+    print(f"in {folder}/\nnext: edgecnn live {shlex.quote(str(made[0].path))} --camera 0")

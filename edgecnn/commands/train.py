@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -93,4 +94,4 @@ def train(
         if metrics["accuracy"][split] is not None:
             low, high = metrics["interval"][split]
             print(f"accuracy {split:<4} {metrics['accuracy'][split]:.1%}  (95 % interval {low:.1%} to {high:.1%})")
-    print(f"run in {folder}; look at {folder / 'report.html'}\nnext: edgecnn export {folder}")
+    print(f"run in {folder}; look at {folder / 'report.html'}\nnext: edgecnn export {shlex.quote(str(folder))}")

@@ -68,17 +68,28 @@ def edgecnn() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture
-def refused(capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs a command in this process that must fail, and returns its one line on stderr."""
+def here(capfd: pytest.CaptureFixture[str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command in this process, which has TensorFlow loaded already."""
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        arguments = [str(word) for word in words]
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        return subprocess.CompletedProcess(arguments, int(ended.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(here: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., str]:
+    """Runs a command that must fail, and returns its one line on stderr."""
 
     def run(*words: object, code: int = 1) -> str:
-        with pytest.raises(SystemExit) as ended:
-            cli.main([str(word) for word in words])
-        out, err = capfd.readouterr()
-        assert (ended.value.code, out) == (code, ""), err
-        assert err.startswith("edgecnn: error: ")
-        assert err.count("\n") == 1, err
-        assert len(err) < 500
-        return err
+        process = here(*words)
+        assert (process.returncode, process.stdout) == (code, ""), process.stderr
+        assert process.stderr.startswith("edgecnn: error: ")
+        assert process.stderr.count("\n") == 1, process.stderr
+        assert len(process.stderr) < 500
+        return process.stderr
 
     return run

@@ -34,7 +34,7 @@ FAMILIES = (
 )
 VARIANTS = (("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"))
 CLASSES = 4
-SIDE_PX = 64
+SIZES_PX = {"inception_v3": 107}  # at its smallest, its last maps are one pixel, which blows up rounding errors
 
 
 def _pictures(count: int, size_px: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def _living_model(name: str, size_px: int, pictures: np.ndarray):
     network = backbones.get(name).build(size_px, size_px, "none")
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = 0.2  # some of the variance of 1 stays, or dead channels would blow up rounding errors
+            layer.momentum = 0.0
     network(pictures.astype(np.float32), training=True)
     features = int(np.prod(add_pooling(network).output_shape[1:]))
     return join(network, build_head(features, CLASSES, HeadOptions()))
@@ -63,9 +63,9 @@ def _living_model(name: str, size_px: int, pictures: np.ndarray):
     [pytest.param(name, marks=pytest.mark.slow if name in FAMILIES else pytest.mark.all) for name in backbones.names()],
 )
 def test_backbone_exports_to_every_format_and_runs(name):
-    size_px = max(backbones.get(name).min_size_px, 32 if name == "lenet5" else SIDE_PX)
-    pictures = _pictures(8, size_px)
-    model = _living_model(name, size_px, pictures)
+    size_px = SIZES_PX.get(name, max(backbones.get(name).min_size_px, 64))
+    many = _pictures(32, size_px)
+    model, pictures = _living_model(name, size_px, many), many[:8]
     expected = np.asarray(model(pictures.astype(np.float32), training=False))
     assert np.ptp(expected, axis=0).max() > 1e-3, "the pictures must not all look alike to the network"
 

@@ -37,7 +37,7 @@ def test_it_says_the_colour_of_arrays_files_and_bytes(artifact: Path, tmp_path: 
             assert result.probability == result.probabilities.max() > 0.9
         assert classifier.classify(flat(rgb)[..., ::-1], color="bgr").label == label
         assert result.top(1)[0].label == label
-        assert [score.label for score in result.top(99)][0] == label
+        assert result.top(99)[0].label == label
         assert len(result.top(99)) == 3
 
 
@@ -80,7 +80,7 @@ def test_the_selftest_passes_and_sees_a_wrong_device(artifact: Path) -> None:
     assert len(classifier.contract.goldens) == 4
     assert classifier.selftest() < 0.5
     classifier.preprocess = lambda picture, color="rgb": Classifier.preprocess(classifier, picture, "bgr")  # type: ignore[method-assign]
-    with pytest.raises(ModelError, match="self-test failed: a probability differs by .* times its tolerance"):
+    with pytest.raises(ModelError, match=r"self-test failed: a probability differs by .* times its tolerance"):
         classifier.selftest()
 
 
@@ -192,7 +192,9 @@ def test_a_foreign_model_that_is_otherwise_than_stated(
 ) -> None:
     with pytest.raises(ModelError, match=words):
         Classifier.load_foreign(
-            foreign(tmp_path, tiny_graph, ".tflite"), replace(tiny_contract, **changes), PIXELS  # type: ignore[arg-type]
+            foreign(tmp_path, tiny_graph, ".tflite"),
+            replace(tiny_contract, **changes),
+            PIXELS,  # type: ignore[arg-type]
         )
 
 
@@ -208,7 +210,7 @@ def test_an_unreadable_picture_is_a_picture_error(artifact: Path, tmp_path: Path
             classifier.classify(image)  # type: ignore[arg-type]
 
 
-def probabilities(outputs: list[float], logits: bool = False, temperature: float = 1.0, sigmoid: bool = False) -> object:
+def probabilities(outputs: list[float], logits: bool = False, temperature: float = 1, sigmoid: bool = False) -> object:
     classes = 2 if sigmoid else len(outputs)
     contract = Contract(
         height=1,

@@ -9,10 +9,12 @@ import time
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PROJECTS = (".", "converters", "runtime")
 HEAVY = ("tensorflow", "keras", "torch", "tf2onnx", "onnx", "matplotlib", "edgecnn", "edgecnn_converters")
 
 EVERY_MODULE = """
@@ -74,26 +76,30 @@ def test_one_version_everywhere() -> None:
     import edgecnn_converters
     import edgecnn_runtime
 
-    versions = {edgecnn_runtime.__version__, edgecnn_converters.__version__, python("import edgecnn; print(edgecnn.__version__)").strip()}
-    projects = [tomllib.loads((ROOT / name / "pyproject.toml").read_text())["project"] for name in (".", "converters", "runtime")]
-    versions |= {project["version"] for project in projects}
-    pins = [line.split("==")[1] for project in projects for line in every_requirement(project) if line.startswith("edgecnn")]
-    assert pins
-    assert versions | set(pins) == {edgecnn_runtime.__version__}
+    lab = python("import edgecnn; print(edgecnn.__version__)").strip()
+    projects = [project(name) for name in PROJECTS]
+    lines = [line for one in projects for line in every_requirement(one)]
+    pins = [line.split("==")[1] for line in lines if line.startswith("edgecnn")]
+    assert len(pins) >= 3
+    versions = {edgecnn_runtime.__version__, edgecnn_converters.__version__, lab, *pins}
+    assert versions | {one["version"] for one in projects} == {edgecnn_runtime.__version__}
 
 
-def every_requirement(project: dict[str, object]) -> list[str]:
-    extras = project.get("optional-dependencies", {})
-    assert isinstance(extras, dict)
-    own = project["dependencies"]
-    assert isinstance(own, list)
-    return own + [line for lines in extras.values() for line in lines]
+def project(name: str) -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((ROOT / name / "pyproject.toml").read_text("utf-8"))["project"]
+    return table
+
+
+def every_requirement(table: dict[str, Any]) -> list[str]:
+    return [
+        *table["dependencies"],
+        *(line for lines in table.get("optional-dependencies", {}).values() for line in lines),
+    ]
 
 
 def test_only_extras_name_tensorflow() -> None:
-    for name in (".", "converters", "runtime"):
-        project = tomllib.loads((ROOT / name / "pyproject.toml").read_text())["project"]
-        assert not [line for line in project["dependencies"] if line.startswith(("tensorflow", "keras", "torch"))]
+    for name in PROJECTS:
+        assert not [line for line in project(name)["dependencies"] if line.startswith(("tensorflow", "keras", "torch"))]
 
 
 def test_the_commands_that_the_runtime_says_belong_to_the_lab() -> None:

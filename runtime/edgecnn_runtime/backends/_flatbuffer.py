@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from edgecnn_runtime.backends._tflite_operators import (
+    BINARY,
     CONVERSIONS,
     DATA_INPUT,
     ELEMENTWISE,
@@ -195,6 +196,10 @@ def _check_operator(operator: _Table, code: int, tensors: list[_Tensor]) -> list
             raise _damaged("an operator's result has another type than its data")
         if code in ELEMENTWISE and written.elements != tensors[source].elements:
             raise _damaged("an operator's result has another size than its data")
+        if code in BINARY and any(
+            tensors[index].kind != written.kind or tensors[index].elements > written.elements for index in given
+        ):
+            raise _damaged("an operator's two inputs do not fit its result")
         if written.kind in _EIGHT_BITS and code not in MOVES:
             _check_rescaling(code, [tensors[index] for index in given], written)
     return given

@@ -107,14 +107,15 @@ class TfliteBackend:
         self.height, self.width = shape[1], shape[2]
         self.outputs = int(np.prod(sink["shape"]))
         self._interpreter, self._input, self._output = interpreter, source["index"], sink["index"]
-        self._table = _pixel_table(source["dtype"], source["quantization"], scaling)
+        self._dtype = source["dtype"]
+        self._table = _pixel_table(self._dtype, source["quantization"], scaling)
         # A quantized number q stands for (q - zero_point) * scale. Dequantized here, once: an 8-bit probability
         # compared with a threshold, or with another artifact's, means nothing. Float outputs have scale 0.
         self._scale, self._zero_point = sink["quantization"]
 
     def run(self, picture: Picture) -> Outputs:
         """One inference; see `edgecnn_runtime.backends.Backend.run`."""
-        pixels = picture if self._table is None else self._table[picture]
+        pixels = picture.astype(self._dtype, copy=False) if self._table is None else self._table[picture]
         try:
             self._interpreter.set_tensor(self._input, pixels[np.newaxis])
             self._interpreter.invoke()
@@ -138,4 +139,4 @@ def _pixel_table(dtype: type, quantization: tuple[float, int], scaling: Scaling)
     elif dtype is not np.float32:
         raise ModelError(f"the model's input has type {dtype.__name__}; float32, uint8 and int8 are supported")
     table = values.astype(dtype)
-    return None if dtype is np.uint8 and (table == np.arange(256)).all() else table
+    return None if (table == np.arange(256)).all() else table

@@ -13,7 +13,8 @@ import typer
 from edgecnn_runtime import Classifier, Result
 from edgecnn_runtime.commands import _model, cores, print_json
 from edgecnn_runtime.dataset import picture_files
-from edgecnn_runtime.errors import PictureError
+from edgecnn_runtime.decode import SUFFIXES
+from edgecnn_runtime.errors import EdgecnnError, PictureError
 from edgecnn_runtime.parallel import map_ordered
 
 Answer = tuple[str, Result | PictureError]
@@ -64,9 +65,12 @@ def _expand(inputs: list[str]) -> Iterator[str]:
     for item in inputs:
         path = Path(item)
         if item != "-" and path.is_dir():
-            yield from map(str, picture_files(path))
+            files = picture_files(path)
+            if not files:
+                raise EdgecnnError(f"{item}: no pictures in it ({', '.join(SUFFIXES)})")
+            yield from map(str, files)
         elif item != "-" and not path.exists() and glob.has_magic(item):
-            yield from sorted(glob.glob(item, recursive=True))
+            yield from sorted(glob.glob(item, recursive=True)) or [item]
         else:
             yield item
 

@@ -41,7 +41,7 @@ def test_run_folder_holds_every_file(finished):
         assert 0 <= low <= metrics["accuracy"][split] <= high <= 1
     report = (finished.folder / "report.html").read_text("utf-8")
     assert "basic_cnn" in report
-    assert "src=\"http" not in report
+    assert 'src="http' not in report
 
 
 def test_config_round_trip(finished, config, shapes):
@@ -173,10 +173,8 @@ def test_folder_that_is_no_run_is_refused(tmp_path):
 
 def test_labels_keep_every_character(finished, tmp_path):
     labels = ("Grüne Äpfel", "a\u2028b", " spaced", "日本語")
-    pictures = [replace(finished.pictures[0], path="a,b\n\"c\".png", label=label) for label in labels]
-    write_run(
-        tmp_path, finished.config, labels, pictures, finished.history, finished.metrics, load_model(finished)
-    )
+    pictures = [replace(finished.pictures[0], path='a,b\n"c".png', label=label) for label in labels]
+    write_run(tmp_path, finished.config, labels, pictures, finished.history, finished.metrics, load_model(finished))
     again = read_run(tmp_path)
     assert again.labels == labels
     assert list(again.pictures) == pictures
@@ -185,8 +183,7 @@ def test_labels_keep_every_character(finished, tmp_path):
 def test_new_folder_is_whole_or_absent(tmp_path):
     target = tmp_path / "deep" / "run"
     with pytest.raises(ZeroDivisionError), new_folder(target, False) as folder:
-        (folder / "config.json").write_text("{}")
-        _ = 1 / 0
+        (folder / "config.json").write_text(f"{1 / 0}")
     assert not list(target.parent.iterdir())
     with new_folder(target, False) as folder:
         (folder / "config.json").write_text("{}")
@@ -199,7 +196,7 @@ def test_overwriting_keeps_the_old_run_until_the_new_one_is_whole(tmp_path):
     with new_folder(target, False) as folder:
         (folder / "config.json").write_text("old")
         (folder / "more").write_text("old")
-    with pytest.raises(EdgecnnError, match="exists already; .*--overwrite"), new_folder(target, False):
+    with pytest.raises(EdgecnnError, match=r"exists already; .*--overwrite"), new_folder(target, False):
         pass
     with pytest.raises(ZeroDivisionError), new_folder(target, True):
         _ = 1 / 0

@@ -44,7 +44,8 @@ def test_fast_recipe_trains_the_head_alone(shapes, config, tmp_path):
     model, pictures = load_model(run), reload_pictures(run)
     index = pictures.of("test")
     right = (predict(model, [pictures.pixels[i] for i in index]).argmax(1) == pictures.truth[index]).mean()
-    assert right == pytest.approx(metrics["accuracy"]["test"], abs=1.01 / len(index))  # one engine's tie is not another's
+    # The head was measured on the device engine's features, which may decide one close picture otherwise.
+    assert right == pytest.approx(metrics["accuracy"]["test"], abs=1.01 / len(index))
 
 
 @pytest.mark.parametrize("recipe", ["fast", "scratch"])
@@ -165,7 +166,7 @@ def test_failed_training_leaves_nothing_and_keeps_the_old_run(finished, draw_sha
     run = tmp_path / "run"
     shutil.copytree(finished.folder, run)
     wrong = config(draw_shapes(tmp_path / "data"), head=HeadOptions(activation="sigmoid"))
-    with pytest.raises(EdgecnnError, match="sigmoid is for two classes; .* has 3"):
+    with pytest.raises(EdgecnnError, match=r"sigmoid is for two classes; .* has 3"):
         train_run(wrong, run, True, 2, None)
     assert read_run(run) == replace(finished, folder=run)
     with pytest.raises(EdgecnnError, match="two classes"):

@@ -1,0 +1,200 @@
+"""`edgecnn export`: artifacts of a run and of a pretrained backbone, through the command line and back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgecnn.commands._artifacts import choose_variants
+from edgecnn.commands._pretrained import imagenet_labels
+from edgecnn.commands._training import train_run
+from edgecnn.training.head import HeadOptions
+from edgecnn.training.run import Config
+from edgecnn_runtime import Classifier
+from edgecnn_runtime.errors import UsageError
+
+LABELS = ("Grüne Äpfel", "quadra t", "三角")
+ALL = [("tflite", p) for p in ("float32", "float16", "dynamic", "int8")] + [("onnx", "float32"), ("onnx", "int8")]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, draw_shapes) -> Path:
+    """A run whose folder, data and labels have spaces and accents. Tests must not alter it."""
+    folder = tmp_path_factory.mktemp("Läufe") / "mein Lauf"
+    data = draw_shapes(folder.parent / "Fotos é", LABELS)
+    head = HeadOptions(epochs=40, batch_size=24, learning_rate=3e-3, patience=40)
+    config = Config(str(data), "basic_cnn", 32, 32, weights="none", recipe="scratch", views=1, head=head)
+    train_run(config, folder, False, 2, None)
+    return folder
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "Lauf 2"))
+
+
+def _document(process):
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.count("\n") == 1
+    return json.loads(process.stdout)
+
+
+def test_everything_is_exported_and_one_document_says_so(edgecnn, run):
+    document = _document(edgecnn("export", run, "--json"))
+    assert (document["schema"], document["command"], document["folder"]) == (1, "export", str(run / "artifacts"))
+    made = document["artifacts"]
+    assert [(artifact["format"], artifact["precision"]) for artifact in made] == ALL
+    assert sorted(path.name for path in (run / "artifacts").iterdir()) == sorted(Path(a["path"]).name for a in made)
+    report = (run / "report.html").read_text("utf-8")
+    for artifact in made:
+        assert artifact["accuracy"] == {"test": 1.0}
+        assert artifact["interval"]["test"][1] == 1.0
+        assert (artifact["agreement"], artifact["drop_points"]) == (1.0, 0.0)
+        assert artifact["max_difference"] <= {"float32": 1e-4, "float16": 1e-2}.get(artifact["precision"], 0.1)
+        assert artifact["latency_ms"] > 0
+        assert Path(artifact["path"]).name in report
+        assert artifact["size_mb"] == pytest.approx(Path(artifact["path"]).stat().st_size / 1e6)
+
+
+def test_labels_and_paths_come_back_from_the_artifact(here, run):
+    _document(here("export", run, "--format", "onnx", "--precision", "float32", "--json"))
+    artifact = run / "artifacts" / "basic_cnn-float32.onnx"
+    shutil.rmtree(run.parent / "elsewhere", ignore_errors=True)
+    moved = shutil.move(artifact, run.parent / "nur diese Datei é.onnx")
+    contract = Classifier.load(moved).contract
+    assert contract.labels == LABELS
+    assert contract.provenance.test.pictures == 6
+    assert contract.provenance.data_hash == json.loads((run / "metrics.json").read_text("utf-8"))["data_sha256"]
+    data = Path(json.loads((run / "config.json").read_text("utf-8"))["data"])
+    document = _document(here("classify", moved, data, "--json"))
+    assert len(document["results"]) == 36
+    right = [Path(result["path"]).parent.name == result["label"] for result in document["results"]]
+    assert np.mean(right) >= 0.95
+    assert _document(here("evaluate", moved, data, "--json"))["accuracy"]["test"] == np.mean(right)
+    assert here("selftest", moved).returncode == 0
+
+
+def test_one_variant_is_shown_as_a_table(here, run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    process = here("export", run, "--format", "tflite", "--precision", "int8")
+    assert (process.returncode, process.stderr) == (0, "")
+    (row,) = [line for line in process.stdout.splitlines() if line.split()[:2] == ["tflite", "int8"]]
+    assert "100.0 % (" in row.replace("100.0%", "100.0 %")
+    assert process.stdout.endswith(f"next: edgecnn live '{run}/artifacts/basic_cnn-int8.tflite' --camera 0\n")
+    assert [path.name for path in (run / "artifacts").iterdir()] == ["basic_cnn-int8.tflite"]
+
+
+def test_existing_artifact_is_replaced_only_on_request(here, refused, run):
+    path = run / "artifacts" / "basic_cnn-float32.tflite"
+    path.parent.mkdir()
+    path.write_bytes(b"mine")
+    words = ("export", run, "--format", "tflite", "--precision", "float32")
+    assert "basic_cnn-float32.tflite exists already; add --overwrite to replace it" in refused(*words)
+    assert path.read_bytes() == b"mine"
+    assert here(*words, "--overwrite").returncode == 0
+    assert Classifier.load(path).selftest() <= 1
+
+
+def test_damaged_runs_and_missing_data_are_one_line(refused, run, tmp_path):
+    words = ("--format", "tflite", "--precision", "float32")
+    assert "not a run folder" in refused("export", tmp_path / "nowhere", *words)
+    assert "say where with --data" in refused("export", run, *words, "--data", tmp_path / "nowhere")
+    config = (run / "config.json").read_text("utf-8")
+    (run / "config.json").write_text(config.replace('"basic_cnn"', '"lenet5"'), "utf-8")
+    assert "model.keras: the model is missing or damaged; train it again" in refused("export", run, *words)
+    (run / "config.json").write_text(config, "utf-8")
+    (run / "model.keras").write_bytes((run / "model.keras").read_bytes()[:5000])
+    assert "model.keras: the model is missing or damaged" in refused("export", run, *words)
+    (run / "labels.txt").unlink()
+    assert "not a run folder (labels.txt is missing)" in refused("export", run, *words)
+    assert not (run / "artifacts").exists() or not list((run / "artifacts").iterdir())
+
+
+def test_moved_pictures_are_found(here, run, tmp_path):
+    config = (run / "config.json").read_text("utf-8")
+    data = json.loads(config)["data"]
+    shutil.copytree(data, tmp_path / "umgezogen")
+    (run / "config.json").write_text(config.replace(data, "/gone/for ever"), "utf-8")
+    words = ("export", run, "--format", "tflite", "--precision", "float32", "--json")
+    assert "/gone/for ever" in here(*words).stderr
+    assert len(_document(here(*words, "--data", tmp_path / "umgezogen"))["artifacts"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "name a run folder, or a backbone with --pretrained"),
+        (("run", "--pretrained", "efficientnet_lite0"), "name a run folder, or a backbone with --pretrained"),
+        (("run", "--calibrate", "photos"), "--calibrate goes with --pretrained"),
+        (("run", "--format", "coreml"), "no such format: coreml (known: tflite, onnx)"),
+        (("run", "--precision", "int4"), "precision int4 does not exist for tflite or onnx"),
+        (("run", "--format", "onnx", "--precision", "float16"), "precision float16 does not exist for onnx"),
+        (("--pretrained", "efficientnet_lite9"), "did you mean efficientnet_lite"),
+        (("--pretrained", "resnet34"), "has no ready ImageNet classifier: choose one of efficientnet_lite0"),
+        (("--pretrained", "mobilenet_v2", "--precision", "float32"), "has no ready ImageNet classifier"),
+    ],
+)
+def test_wrong_use_is_one_line(refused, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused("export", *words, code=2)
+    assert not list(tmp_path.rglob("*.tflite"))
+
+
+def test_variants_are_chosen_in_the_order_of_the_tables():
+    assert choose_variants([], []) == ALL
+    assert choose_variants(["onnx", "onnx"], ["int8", "float32"]) == [("onnx", "float32"), ("onnx", "int8")]
+    assert choose_variants([], ["float16"]) == [("tflite", "float16")]
+    with pytest.raises(UsageError):
+        choose_variants(["onnx"], ["int8", "dynamic"])
+
+
+def test_imagenet_labels_differ():
+    labels = imagenet_labels()
+    assert len(labels) == len(set(labels)) == 1000
+    assert all(label.strip() == label for label in labels)
+    assert sum(label.startswith("crane (n") for label in labels) == 2
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, draw_shapes) -> Path:
+    """A few pictures to calibrate with."""
+    return draw_shapes(tmp_path_factory.mktemp("photos") / "some photos", count=3)
+
+
+def test_pretrained_backbone_recognises_a_thousand_things(edgecnn, here, pictures, tmp_path):
+    words = ("--format", "tflite", "--precision", "float32", "--out", "my models", "--json")
+    document = _document(edgecnn("export", "--pretrained", "efficientnet_lite0", *words, cwd=tmp_path))
+    (made,) = document["artifacts"]
+    assert made["path"] == "my models/efficientnet_lite0-float32.tflite"
+    assert made["accuracy"] == {"test": None}
+    assert (made["drop_points"], made["agreement"]) == (None, None)
+    artifact = tmp_path / made["path"]
+    contract = _document(here("info", artifact, "--json"))["contract"]
+    assert contract["provenance"]["published_top1"] == 75.1
+    assert (len(contract["labels"]), contract["provenance"]["test"]) == (1000, None)
+    assert "75.1" in here("info", artifact).stdout
+    traffic_light = np.zeros((240, 320, 3), np.uint8)
+    for y, colour in ((60, (0, 0, 255)), (120, (0, 200, 255)), (180, (0, 255, 0))):
+        cv2.circle(traffic_light, (160, y), 24, colour, -1)
+    cv2.imwrite(str(tmp_path / "light.png"), traffic_light)
+    (result,) = _document(here("classify", artifact, tmp_path / "light.png", "--json"))["results"]
+    assert "traffic light" in [entry["label"] for entry in result["top"]]
+
+
+def test_pretrained_int8_calibrates_with_given_pictures(here, refused, pictures, tmp_path):
+    words = ("export", "--pretrained", "efficientnet_lite0", "--format", "tflite", "--precision", "int8")
+    out = ("--out", tmp_path / "models")
+    assert "int8 needs pictures to calibrate with: state --calibrate FOLDER" in refused(*words, *out)
+    (tmp_path / "none").mkdir()
+    assert "no picture to calibrate with" in refused(*words, *out, "--calibrate", tmp_path / "none")
+    assert "cannot be read" in refused(*words, *out, "--calibrate", tmp_path / "nowhere")
+    (made,) = _document(here(*words, *out, "--calibrate", pictures, "--json"))["artifacts"]
+    classifier = Classifier.load(made["path"])
+    assert len(classifier.contract.labels) == 1000
+    assert classifier.classify(pictures / "circle" / "00.png").probabilities.sum() == pytest.approx(1, abs=1e-4)
+    assert "exists already" in refused(*words, *out, "--calibrate", pictures)

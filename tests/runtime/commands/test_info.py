@@ -1,0 +1,55 @@
+"""`edgecnn info` in the process of the test."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgecnn_runtime.classifier import read_artifact, write_artifact
+from edgecnn_runtime.cli import main
+from edgecnn_runtime.contract import Accuracy
+
+
+def info(capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    with pytest.raises(SystemExit) as ended:
+        main(["info", *map(str, words)])
+    assert ended.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_for_people(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = dict(line.split(maxsplit=1) for line in info(capsys, artifact).splitlines())
+    assert rows["input"] == "32x32 px RGB, 0-255"
+    assert rows["preprocessing"] == "squash, fast_area"
+    assert rows["output"] == "softmax, 3 labels: red, green, blue"
+    assert rows["goldens"] == "4"
+    assert rows["weights"] == "by hand"
+    assert "accuracy" not in rows
+    assert rows["graph"].endswith("unaltered")
+
+
+def test_its_accuracy_is_said(tiny_artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    graph, contract, _ = read_artifact(tiny_artifact)
+    own = tmp_path / "a.tflite"
+    test = Accuracy(0.9, (0.85, 0.93), 200)
+    for provenance, words in (
+        (replace(contract.provenance, test=test), "90.0% (85.0% to 93.0%) on 200 test pictures"),
+        (replace(contract.provenance, published_top1=75.1), "75.1 % on ImageNet, as published"),
+    ):
+        write_artifact(own, graph, replace(contract, provenance=provenance))
+        assert words in info(capsys, own)
+
+
+def test_json_holds_the_contract_without_the_pictures(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = json.loads(info(capsys, artifact, "--json"))
+    assert document["size_bytes"] == artifact.stat().st_size
+    assert document["contract"]["labels"] == ["red", "green", "blue"]
+    assert len(document["contract"]["goldens"]) == 4
+    assert all("png" not in golden for golden in document["contract"]["goldens"])
+
+
+def test_labels_alone(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert info(capsys, artifact, "--labels") == "red\ngreen\nblue\n"

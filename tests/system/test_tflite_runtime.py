@@ -1,0 +1,71 @@
+"""The older TFLite engine, in an environment of its own: it needs Python 3.11, numpy 1 and OpenCV 4."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import venv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecnn_runtime.classifier import read_artifact, write_artifact
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+NEEDS = ("tflite-runtime==2.14.0", "numpy<2", "opencv-python-headless==4.11.*", "typer", "rich")
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("tflite-runtime ends with Python 3.11")
+    folder = tmp_path_factory.mktemp("tflite-runtime")
+    venv.create(folder, with_pip=False, symlinks=True)
+    interpreter = folder / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(interpreter), "install", "--quiet", "--prefer-binary"]
+    done = subprocess.run([*pip, *NEEDS], capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        pytest.skip(f"pip cannot fetch the older engine: {done.stderr.strip().splitlines()[-1]}")
+    shutil.copytree(ROOT / "runtime" / "edgecnn_runtime", next(folder.glob("lib/*/site-packages")) / "edgecnn_runtime")
+    return interpreter
+
+
+def edgecnn(python: Path, *words: object) -> Any:
+    command = [str(python), "-m", "edgecnn_runtime", *map(str, words), "--json"]
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, env=own, cwd=python.parent, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_selftest_passes(python: Path, tiny_artifact: Path, tmp_path: Path) -> None:
+    # The older engine rounds some 8-bit sums the other way: one step of a logit, 0.03, moves a probability by 0.008.
+    graph, contract, _ = read_artifact(tiny_artifact)
+    goldens = tuple(replace(golden, tolerance=max(golden.tolerance, 0.01)) for golden in contract.goldens)
+    own = tmp_path / "tiny.tflite"
+    write_artifact(own, graph, replace(contract, goldens=goldens))
+    answer = edgecnn(python, "selftest", own)
+    assert answer["passed"]
+    assert answer["worst"] <= 1.0
+
+
+def test_both_engines_say_the_same(python: Path, tiny_artifact: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for seed in range(3):
+        pixels = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{seed}.png")
+    old = edgecnn(python, "classify", tiny_artifact, tmp_path)["results"]
+    new = edgecnn(Path(sys.executable), "classify", tiny_artifact, tmp_path)["results"]
+    assert len(old) == 3
+    for one, other in zip(old, new, strict=True):
+        assert one["label"] == other["label"]
+        assert one["probability"] == pytest.approx(other["probability"], abs=0.01)
