@@ -183,10 +183,10 @@ def _read_row(row: dict[str, str | None], root: Path, where: str) -> LabelledPic
 
 def _label(text: str, where: str) -> str:
     """The label in NFC, by the rules of `edgecnn_runtime.contract`."""
-    if not text.strip() or "\n" in text or "\r" in text:
-        raise EdgecnnError(f"{where}: a label must be one non-empty line (received: {text!r})")
     if any("\ud800" <= character <= "\udfff" for character in text):  # how Python keeps bytes that are not UTF-8
         raise EdgecnnError(f"{where!a}: the name is not valid UTF-8; rename it")
+    if not text.strip() or not text.isprintable():
+        raise EdgecnnError(f"{where!a}: a label must be one line of printable characters (received: {text!r})")
     return unicodedata.normalize("NFC", text)
 
 

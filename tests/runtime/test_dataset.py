@@ -98,8 +98,8 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
         (["train/cat/1.jpg", "train/dog/2.jpg", "test/3.jpg"], "3.jpg: has no class"),
         (["train/cat/1.jpg", "train/dog/2.jpg", "train/cow/x.txt"], "cow: the class folder holds no pictures"),
         (["train/cat/1.jpg", "test/dog/2.jpg", "extra/3.jpg"], "extra: lies beside 'test' but is neither"),
-        (["a\nb/1.jpg", "dog/2.jpg"], "one non-empty line"),
-        ([" /1.jpg", "dog/2.jpg"], "one non-empty line"),
+        (["a\nb/1.jpg", "dog/2.jpg"], "one line of printable characters"),
+        ([" /1.jpg", "dog/2.jpg"], "one line of printable characters"),
     ],
 )
 def test_folders_refused(tmp_path: Path, names: list[str], said: str) -> None:
@@ -172,8 +172,8 @@ def test_csv(tmp_path: Path) -> None:
         ("path,label\n1.jpg,a\n2.jpg,a\n", "only one class"),
         ("path,label\n1.jpg,a\nnot here.jpg,b\n", "row 3: no file 'not here.jpg'"),
         ("path,label\n1.jpg,a\n,b\n", "row 3: no file ''"),
-        ("path,label\n1.jpg,a\n2.jpg\n", "row 3: a label must be one non-empty line"),
-        ('path,label\n1.jpg,"a\nb"\n', "row 3: a label must be one non-empty line"),
+        ("path,label\n1.jpg,a\n2.jpg\n", "row 3: a label must be one line of printable characters"),
+        ('path,label\n1.jpg,"a\nb"\n', "row 3: a label must be one line of printable characters"),
         ("path,label,split\n1.jpg,a,training\n", "row 2: the split 'training' is neither"),
         ("path,label\n1.jpg,a\n./1.jpg,b\n", "row 3: ./1.jpg is 'b' here and 'a' above"),
         ("path,label,split\n1.jpg,a,train\n1.jpg,a,test\n", "row 3: 1.jpg is in test here and in train above"),

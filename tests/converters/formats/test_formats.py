@@ -8,7 +8,7 @@ import pytest
 from edgecnn_converters import formats
 from edgecnn_converters.freeze import freeze
 from edgecnn_runtime import Classifier
-from edgecnn_runtime.backends import module_for
+from edgecnn_runtime.backends import PIXELS, module_for
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 VARIANTS = [(name, precision) for name in formats.names() for precision in formats.get(name).PRECISIONS]
@@ -90,8 +90,30 @@ def test_converter_error_without_words_is_named_by_its_type(small, monkeypatch):
         raise AssertionError
 
     monkeypatch.setattr("tf2onnx.convert.from_tflite", fail)
+    function = freeze(small.model, small.contract.height, small.contract.width)
     with pytest.raises(EdgecnnError, match="ONNX float32: the converter failed: AssertionError"):
-        formats.get("onnx").convert(small.function, "float32", ())
+        formats.get("onnx").convert(function, "float32", ())
+
+
+def test_onnx_writes_gelu_by_erf_and_refuses_operators_that_it_does_not_know(small, monkeypatch):
+    import tensorflow as tf
+    import tf2onnx
+
+    def network(image, training):
+        x = tf.reduce_mean(image, [1, 2]) / 64.0 - 2.0
+        return tf.nn.softmax(0.5 * x * (1.0 + tf.math.erf(x * 0.5**0.5)))
+
+    height, width = small.contract.height, small.contract.width
+    graph = formats.get("onnx").convert(freeze(network, height, width), "float32", ())
+    backend = module_for("model.onnx").load(graph, 1, PIXELS)
+    for picture in small.pictures[:4]:
+        expected = network(picture[np.newaxis].astype(np.float32), training=False)[0]
+        np.testing.assert_allclose(backend.run(picture), expected, atol=1e-6)
+
+    own = tf2onnx.convert.from_tflite
+    monkeypatch.setattr(tf2onnx.convert, "from_tflite", lambda path, opset, custom_op_handlers: own(path, opset=opset))
+    with pytest.raises(EdgecnnError, match="ONNX float32: the converter failed: No Op registered for TFL_GELU"):
+        formats.get("onnx").convert(freeze(network, height, width), "float32", ())
 
 
 def test_frozen_function_has_a_batch_of_one_and_no_variables(small):

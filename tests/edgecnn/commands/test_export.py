@@ -186,6 +186,7 @@ def test_pretrained_backbone_recognises_a_thousand_things(edgecnn, here, picture
     assert "traffic light" in [entry["label"] for entry in result["top"]]
 
 
+@pytest.mark.slow
 def test_pretrained_int8_calibrates_with_given_pictures(here, refused, pictures, tmp_path):
     words = ("export", "--pretrained", "efficientnet_lite0", "--format", "tflite", "--precision", "int8")
     out = ("--out", tmp_path / "models")

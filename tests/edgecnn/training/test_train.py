@@ -37,7 +37,7 @@ def test_reported_accuracy_is_that_of_the_saved_model(finished):
 
 
 def test_fast_recipe_trains_the_head_alone(shapes, config, tmp_path):
-    wanted = config(shapes, backbone="mobilenet_v3_small", recipe="fast", views=1, head=HeadOptions(epochs=30))
+    wanted = config(shapes, recipe="fast", views=1, head=HeadOptions(epochs=30))
     metrics = train_run(wanted, tmp_path / "run", False, 2, None)
     assert metrics["accuracy"]["test"] is not None
     run = read_run(tmp_path / "run")
@@ -67,8 +67,8 @@ def test_progress_is_reported_to_its_end(shapes, config):
     wanted = config(shapes, recipe="fast", height=40, width=40)
     pictures = load_pictures(wanted, lambda what, done, total: seen.__setitem__(what, (done, total)))
     train(wanted, pictures, 2, lambda what, done, total: seen.__setitem__(what, (done, total)))
-    assert seen["decoding"] == seen["features"] == (36, 36)
-    assert seen["training"] == (3, 3)
+    assert {"decoding", "training"} < seen.keys()
+    assert all(done == total > 0 for done, total in seen.values()), seen
 
 
 def test_unreadable_pictures_are_listed_and_left_out(draw_shapes, config, tmp_path):
