@@ -186,7 +186,8 @@ def _label(text: str, where: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):  # how Python keeps bytes that are not UTF-8
         raise EdgecnnError(f"{where!a}: the name is not valid UTF-8; rename it")
     if not text.strip() or not text.isprintable():
-        raise EdgecnnError(f"{where!a}: a label must be one line of printable characters (received: {text!r})")
+        place = where if where.isprintable() else ascii(where)
+        raise EdgecnnError(f"{place}: a label must be one line of printable characters (received: {text!r})")
     return unicodedata.normalize("NFC", text)
 
 
