@@ -32,7 +32,10 @@ FAMILIES = (
     "vgg16",
     "xception",
 )
+# Baselines, not for devices, and half a minute each: quantized by `make test-all` alone.
+LARGE = ("alexnet", "convnext_tiny", "inception_v3", "resnet50", "resnet50_v2", "vgg16", "xception")
 VARIANTS = (("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"))
+FLOAT_VARIANTS = (("tflite", "float32"), ("onnx", "float32"))
 CLASSES = 4
 SIZES_PX = {"inception_v3": 107}  # at its smallest, its last maps are one pixel, which blows up rounding errors
 
@@ -59,10 +62,18 @@ def _living_model(name: str, size_px: int, pictures: np.ndarray):
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.slow if name in FAMILIES else pytest.mark.all) for name in backbones.names()],
+    ("name", "variants"),
+    [
+        *[pytest.param(name, VARIANTS, marks=pytest.mark.slow) for name in FAMILIES if name not in LARGE],
+        *[pytest.param(name, FLOAT_VARIANTS, marks=pytest.mark.slow) for name in LARGE],
+        *[
+            pytest.param(n, VARIANTS, marks=pytest.mark.all)
+            for n in backbones.names()
+            if n in LARGE or n not in FAMILIES
+        ],
+    ],
 )
-def test_backbone_exports_to_every_format_and_runs(name):
+def test_backbone_exports_to_every_format_and_runs(name, variants):
     size_px = SIZES_PX.get(name, max(backbones.get(name).min_size_px, 64))
     many = _pictures(32, size_px)
     model, pictures = _living_model(name, size_px, many), many[:8]
@@ -71,7 +82,7 @@ def test_backbone_exports_to_every_format_and_runs(name):
 
     function = freeze(model, size_px, size_px)
     contract = Contract(size_px, size_px, tuple("abcd"), Provenance(backbone=name, precision="", weights="none"))
-    for format, precision in VARIANTS:
+    for format, precision in variants:
         graph = formats.get(format).convert(function, precision, list(pictures))
         module = module_for(f"model.{format}")
         module.check_structure(graph)
