@@ -27,7 +27,9 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
-            return _int8(converter, calibration) if precision == "int8" else bytes(converter.convert())
+            if precision == "int8":
+                return _int8(converter, calibration, _last_operator(function))
+            return bytes(converter.convert())
     except Exception as error:  # its exceptions share no base class
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EdgecnnError(f"TFLite {precision}: the converter failed: {reason[:300]}") from error
@@ -46,9 +48,16 @@ def _float32(function: Any) -> bytes:
     return bytes(_converter(function).convert())
 
 
-def _int8(converter: Any, calibration: Sequence[Pixels]) -> bytes:
-    """Integers everywhere but in the softmax, which costs microseconds: with 8 bits every probability below 1/512
-    would be 0, top classes would tie, and the sum over 1,000 classes was seen to fall to 0.87."""
+def _last_operator(function: Any) -> str:
+    operator = function.outputs[0].op
+    while operator.type == "Identity":
+        operator = operator.inputs[0].op
+    return {"Softmax": "SOFTMAX", "Sigmoid": "LOGISTIC"}.get(operator.type, "")
+
+
+def _int8(converter: Any, calibration: Sequence[Pixels], last: str) -> bytes:
+    """Integers everywhere but in the softmax or sigmoid at the end, which costs microseconds: with 8 bits every
+    probability below 1/512 would be 0, top classes would tie, and over 1,000 classes the sum fell to 0.87 once."""
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
@@ -57,7 +66,7 @@ def _int8(converter: Any, calibration: Sequence[Pixels]) -> bytes:
     calibrated = _with_pixel_range(converter.convert())
     return bytes(
         mlir_quantize(
-            calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_ops=["SOFTMAX", "LOGISTIC"]
+            calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_ops=[last] if last else None
         )
     )
 
