@@ -1,4 +1,4 @@
-"""The plain Keras tutorial recipe, in a process of its own: what `bench/fast_recipe.py` compares with.
+"""The plain Keras tutorial recipe, in a process of its own: what `bench/training.py` compares with.
 
 Transfer learning as the tutorials write it: the frozen backbone inside `fit`, augmentation layers, a dense head.
 Prints one JSON document: accuracy on test, seconds of each epoch that was run.
@@ -42,6 +42,8 @@ def train(data: str, epochs: int, seed: int) -> dict[str, Any]:
     """Trains on ``data/train`` with ``data/val``, evaluates on ``data/test``."""
     import keras
 
+    from edgecnn_runtime.metrics import wilson_interval
+
     class EpochTimes(keras.callbacks.Callback):  # type: ignore[misc]
         """Seconds of every epoch, validation included."""
 
@@ -73,8 +75,15 @@ def train(data: str, epochs: int, seed: int) -> dict[str, Any]:
         times,
     ]
     model.fit(train_set, validation_data=split("val", names), epochs=epochs, callbacks=callbacks, verbose=0)
-    accuracy = model.evaluate(split("test", names), verbose=0)[1]
-    return {"accuracy": float(accuracy), "epoch_s": times.seconds}
+    test_set = split("test", names)
+    accuracy = float(model.evaluate(test_set, verbose=0)[1])
+    count = len(test_set.file_paths)
+    return {
+        "accuracy": accuracy,
+        "interval": wilson_interval(round(accuracy * count), count),
+        "val_accuracy": float(model.evaluate(split("val", names), verbose=0)[1]),
+        "epoch_s": times.seconds,
+    }
 
 
 def main() -> None:

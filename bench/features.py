@@ -23,6 +23,7 @@ from edgecnn import backbones
 from edgecnn.data.cache import decode_pictures
 from edgecnn.training.features import extract, feature_graphs
 from edgecnn.training.head import add_pooling
+from edgecnn.training.options import Augmentation
 from edgecnn_runtime.commands import cores
 from edgecnn_runtime.contract import Preprocessing
 from edgecnn_runtime.dataset import picture_files
@@ -46,7 +47,7 @@ def measure(backbone: str, pictures: Picture, runs: int) -> Report:
     last: dict[str, Any] = {}
 
     def engine(name: str, graph: bytes) -> None:
-        last[name] = extract(graph, pictures, views, 0, cores())
+        last[name] = extract(graph, pictures, views, Augmentation(), 0, cores())
 
     def keras_predict() -> None:
         last["keras"] = network.predict(pictures, batch_size=BATCH, verbose=0)

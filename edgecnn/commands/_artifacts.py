@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgecnn.evaluation.calibration import apply_temperature
 from edgecnn.evaluation.summary import write_run_report
 from edgecnn.training.head import predict
 from edgecnn.training.run import Config, Run
@@ -15,7 +16,7 @@ from edgecnn.training.train import Pictures, load_model
 from edgecnn_converters import formats
 from edgecnn_converters.artifacts import Artifact, TestSet, make_artifact
 from edgecnn_converters.freeze import freeze
-from edgecnn_runtime.contract import Contract, Provenance
+from edgecnn_runtime.contract import Contract, Decision, Provenance
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 CALIBRATION_PICTURES = 100
@@ -59,13 +60,19 @@ def export_run(
     index = pictures.of("test")
     test_pixels = [pictures.pixels[i] for i in index]
     reference = predict(model, test_pixels)
-    test = TestSet(test_pixels, pictures.truth[index], reference) if len(index) else None
+    decision = Decision(run.metrics["temperature"], run.metrics["reject_threshold"])
+    softened = apply_temperature(reference, decision.temperature)
+    test = TestSet(test_pixels, pictures.truth[index], softened) if len(index) else None
     function = freeze(model, run.config.height, run.config.width)
-    contract = run_contract(run.config, run.labels, run.metrics["data_sha256"])
+    contract = run_contract(run.config, run.labels, run.metrics["data_sha256"], decision)
     calibration = calibration_pictures(pictures, run.config.seed)
     made = make_all(function, contract, variants, calibration, test, run.folder / "artifacts", workers, progress)
     if test is not None:
-        write_run_report(run, pictures, {"test": reference}, run.folder.name, made, commands)
+        write_run_report(
+            run, pictures, {"test": reference}, run.folder.name, made, commands,
+            model=model, temperature=decision.temperature, reject_threshold=decision.reject_threshold,
+            command=run.config.command,
+        )  # fmt: skip
     return made
 
 
@@ -91,7 +98,7 @@ def make_all(
     return made
 
 
-def run_contract(config: Config, labels: tuple[str, ...], data_sha256: str) -> Contract:
+def run_contract(config: Config, labels: tuple[str, ...], data_sha256: str, decision: Decision) -> Contract:
     """The contract of a run's model, without what is measured of an artifact."""
     weights = {
         "imagenet": f"ImageNet ({config.backbone}), head trained by recipe {config.recipe}",
@@ -101,7 +108,8 @@ def run_contract(config: Config, labels: tuple[str, ...], data_sha256: str) -> C
         height=config.height,
         width=config.width,
         labels=labels,
-        activation=config.head.activation,  # type: ignore[arg-type]
+        activation=config.head.output,  # type: ignore[arg-type]
+        decision=decision,
         preprocessing=config.preprocessing,
         provenance=Provenance(
             backbone=config.backbone, precision="", weights=weights, data_hash=data_sha256, seed=config.seed

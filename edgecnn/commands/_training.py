@@ -1,30 +1,112 @@
-"""What `train` and `quickstart` share: one training, written as a run folder with its report."""
+"""What `train`, `compare` and `quickstart` share: one training, written as a run folder with its report."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edgecnn.evaluation.summary import write_run_report
-from edgecnn.training.run import Config, Run, check_new, new_folder, write_run
-from edgecnn.training.train import Progress, load_pictures, train
+from edgecnn.training.run import (
+    Config,
+    Run,
+    begin_run,
+    check_new,
+    finish_run,
+    part_of,
+    publish_run,
+    read_part,
+)
+from edgecnn.training.train import Pictures, Progress, load_pictures, reload_pictures, silent, train
+from edgecnn_runtime.errors import EdgecnnError
 
 
-def train_run(config: Config, folder: Path, overwrite: bool, workers: int, progress: Progress | None) -> dict[str, Any]:
-    """Trains and writes the run folder. Returns the metrics. Raises EdgecnnError; then nothing is left or lost."""
+class InterruptedTrainingError(EdgecnnError):
+    """Training was ended from outside and can go on."""
+
+    exit_code = 130
+
+
+def train_run(
+    config: Config,
+    folder: Path,
+    overwrite: bool,
+    workers: int,
+    progress: Progress = silent,
+    tensorboard: bool = False,
+    begun: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Trains and writes the run folder, and calls `begun` before the training itself. Returns the metrics.
+
+    Raises EdgecnnError; an earlier run is then as it was, and what has been trained can be gone on with.
+    """
     check_new(folder, overwrite)
     pictures = load_pictures(config, progress)
-    trained = train(config, pictures, workers, progress)
-    with new_folder(folder, overwrite) as temporary:
-        write_run(
-            temporary,
-            config,
-            pictures.labels,
-            pictures.entries,
-            trained.history,
-            trained.metrics,
-            trained.model,
-        )
-        run = Run(temporary, config, pictures.labels, pictures.entries, trained.history, trained.metrics)
-        write_run_report(run, pictures, trained.probabilities, title=folder.name)
+    begin_run(folder, config, pictures.labels, pictures.entries, overwrite)
+    return _train(config, pictures, folder, workers, progress, tensorboard, begun)
+
+
+def resume_run(
+    folder: Path, workers: int, progress: Progress = silent, data: Path | None = None
+) -> tuple[Config, dict[str, Any]]:
+    """Goes on with an interrupted training: the weights will be those of an uninterrupted one. Raises EdgecnnError."""
+    run = read_part(folder)
+    pictures = reload_pictures(run, data, progress)
+    tensorboard = (run.folder / "tensorboard").exists()
+    return run.config, _train(run.config, pictures, folder, workers, progress, tensorboard)
+
+
+def _train(
+    config: Config,
+    pictures: Pictures,
+    folder: Path,
+    workers: int,
+    progress: Progress,
+    tensorboard: bool,
+    begun: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    part = part_of(folder)
+    try:
+        with _terminable():
+            trained = train(config, pictures, part, workers, progress, tensorboard, begun)
+            finish_run(folder, trained.metrics, trained.model)
+            history = {name: [row[name] for row in trained.history] for name in (trained.history or [{}])[0]}
+            run = Run(part, config, pictures.labels, pictures.entries, history, trained.metrics)
+            write_run_report(
+                run, pictures, trained.probabilities, folder.name, model=trained.model,
+                temperature=trained.metrics["temperature"],
+                reject_threshold=trained.metrics["reject_threshold"], command=config.command,
+            )  # fmt: skip
+            publish_run(folder)
+    except KeyboardInterrupt:
+        raise InterruptedTrainingError(f"interrupted; go on with: edgecnn train --resume {folder}") from None
+    except OSError as error:
+        raise EdgecnnError(
+            f"{part}: cannot be written ({error.strerror}); make room, then: edgecnn train --resume {folder}"
+        ) from error
+    except EdgecnnError:
+        if not any(part.glob("*.npz")):  # nothing was learnt: nothing to go on with
+            shutil.rmtree(part, ignore_errors=True)
+        raise
     return trained.metrics
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -2,96 +2,164 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from edgecnn.commands._options import with_options
 from edgecnn_runtime.commands import cores, print_json
 from edgecnn_runtime.errors import UsageError
 
 
+@with_options("head", "optimization", "tuning", "augmentation", "machine")
 def train(
     data: Annotated[
-        Path,
+        Path | None,
         typer.Argument(help="A folder per class, or train/val/test folders of them, or a CSV.", show_default=False),
-    ],
-    out: Annotated[Path | None, typer.Option(help="The run folder.  [default: runs/<name of DATA>]")] = None,
-    backbone: Annotated[str, typer.Option(help="See 'edgecnn backbones'.")] = "efficientnet_lite0",
-    weights: Annotated[str, typer.Option(help="imagenet, none, or a file.")] = "imagenet",
-    recipe: Annotated[str, typer.Option(help="auto, fast (head alone) or scratch (whole network).")] = "auto",
-    size: Annotated[
-        int | None, typer.Option(min=8, max=4096, help="Input side in px.  [default: the backbone's]")
     ] = None,
-    fit: Annotated[str, typer.Option(help="crop, squash or pad.")] = "crop",
-    filter: Annotated[list[str] | None, typer.Option(help="OpenCV filter before the fit; may be repeated.")] = None,
-    output: Annotated[str, typer.Option(help="softmax, or sigmoid for two classes.")] = "softmax",
-    views: Annotated[
-        int | None,
-        typer.Option(
-            min=0, max=50, help="Augmented views of a training picture.  [default: fast 0, scratch 1 an epoch]"
-        ),
+    out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/<name of DATA>.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with an interrupted run, instead of DATA; to the same weights.")
     ] = None,
-    dropout: Annotated[float, typer.Option(min=0.0, max=0.95, help="Of the head.")] = 0.3,
-    l2: Annotated[float, typer.Option(min=0.0, max=10.0, help="Of the head.")] = 3e-3,
-    learning_rate: Annotated[float, typer.Option(min=1e-8, max=10.0, help="Of Adam.")] = 2e-3,
-    batch_size: Annotated[int, typer.Option(min=1, max=65536)] = 128,
-    epochs: Annotated[int, typer.Option(min=1, max=100000, help="At most; early stopping ends sooner.")] = 60,
-    patience: Annotated[int, typer.Option(min=1, max=100000, help="Epochs without gain before stopping.")] = 6,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, help="The same seed gives the same weights.")] = 0,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of options; those typed here win.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="auto, fast, standard, best, scratch or course. Default: auto.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="See 'edgecnn backbones'. Default: efficientnet_lite0.")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, none, or a file. Default: imagenet.")] = None,
+    size: Annotated[int | None, typer.Option(help="Input side in px. Default: the backbone's.")] = None,
+    fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: crop.")] = None,
+    crop_fraction: Annotated[
+        float | None, typer.Option(help="Part of the shorter side that --fit crop keeps. Default: 1.")
+    ] = None,
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(help="gray, equalize, clahe, gaussian, median, canny; repeated, in this order, before the fit."),
+    ] = None,
+    views: Annotated[int | None, typer.Option(help="Augmented views of each picture on features. Default: 0.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same weights. Default: 0.")] = None,
+    reject_at: Annotated[
+        str | None, typer.Option(help="Share of wrong answers to accept, as 5%: less sure ones become 'unknown'.")
+    ] = None,
+    find_learning_rate: Annotated[
+        bool, typer.Option("--find-learning-rate", help="Train nothing; try rising rates and name one.")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write RUN/tensorboard.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run folder.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
+    **options: Any,
 ) -> None:
     """Train a classifier on a folder of pictures.
 
-    Example: edgecnn train photos/ --out runs/flowers --backbone mobilenet_v2 --seed 1
-    """
-    from edgecnn import backbones
-    from edgecnn.commands._progress import progress_bars
-    from edgecnn.commands._training import train_run
-    from edgecnn.training.head import HeadOptions
-    from edgecnn.training.run import Config
-    from edgecnn_runtime.contract import Preprocessing
+    A recipe sets all options below; each can be set by itself. docs/guide.md tells what the recipes set.
 
-    chosen = backbones.get(backbone)
-    if weights not in ("imagenet", "none"):
-        weights = os.path.abspath(weights)
-    if recipe == "auto":
-        recipe = "scratch" if weights == "none" else "fast"
-    if output not in ("softmax", "sigmoid"):
-        raise UsageError(f"--output is softmax or sigmoid (received: {output})")
-    if fit not in ("crop", "squash", "pad"):
-        raise UsageError(f"--fit is crop, squash or pad (received: {fit})")
-    config = Config(
-        data=os.path.abspath(data),
-        backbone=backbone,
-        height=size or chosen.size_px,
-        width=size or chosen.size_px,
-        weights=weights,
-        recipe=recipe,
-        views=(1 if recipe == "scratch" else 0) if views is None else views,
-        seed=seed,
-        preprocessing=Preprocessing(tuple(filter or ()), fit, chosen.crop_fraction if fit == "crop" else 1.0),  # type: ignore[arg-type]
-        head=HeadOptions(output, dropout, l2, learning_rate, batch_size, epochs, patience),
-    )
-    folder = out or Path("runs", Path(config.data).stem)
+    Example: edgecnn train photos/ --out runs/flowers --recipe standard --rotation 0.05 --seed 1
+    """
+    from edgecnn.commands._progress import progress_bars
+    from edgecnn.commands._training import resume_run, train_run
+
+    if (data is None) == (resume is None):
+        raise UsageError("name the data, or an interrupted run with --resume")
+    own: dict[str, Any] = {
+        "backbone": backbone,
+        "weights": weights,
+        "recipe": recipe,
+        "size": size,
+        "fit": fit,
+        "views": views,
+    }
+    own["crop_fraction"] = crop_fraction
+    typed = {name: value for name, value in {**own, "seed": seed, **options}.items() if value is not None}
+    if filter:
+        typed["filter"] = filter
     with progress_bars() as progress:
-        metrics = train_run(config, folder, overwrite, cores(), progress)
+        if resume is not None:
+            if typed or config or out or overwrite or reject_at:
+                raise UsageError("--resume takes no other options: the run goes on as it was begun")
+            folder = resume
+            made, metrics = resume_run(folder, cores(), progress)
+        else:
+            assert data is not None
+            made, why = _config(data, typed, config, reject_at)
+            folder = out or Path("runs", Path(made.data).stem)
+            if find_learning_rate:
+                _find_rate(made, progress, json)
+                return
+            say = (lambda: None) if json else (lambda: print(why, flush=True))
+            metrics = train_run(made, folder, overwrite, cores(), progress, tensorboard, say)
     for path, reason in metrics["unreadable"]:
         print(f"edgecnn: left out: {reason or path}", file=sys.stderr)
     if json:
-        keys = ("accuracy", "interval", "pictures", "weights_sha256", "train_s", "unreadable")
-        print_json("train", {"run": str(folder), "recipe": recipe, **{key: metrics[key] for key in keys}})
+        keys = ("accuracy", "interval", "pictures", "weights_sha256", "temperature", "reject_threshold", "train_s")
+        figures = {key: metrics[key] for key in (*keys, "unreadable")}
+        print_json("train", {"run": str(folder), "recipe": made.recipe, **figures})
         return
+    _print_outcome(folder, metrics)
+
+
+def _config(data: Path, typed: Mapping[str, Any], file: Path | None, reject_at: str | None) -> tuple[Any, str]:
+    """The run's config, and why it is so."""
+    from collections import Counter
+    from dataclasses import replace
+
+    from edgecnn.training.presets import make_config, read_options
+    from edgecnn_runtime.dataset import read_dataset
+
+    given = {**(read_options(file) if file else {}), **typed}
+    counts = Counter(picture.label for picture in read_dataset(data).pictures)
+    made, why = make_config(data, given, counts)
+    words = " ".join(["edgecnn", *map(shlex.quote, sys.argv[1:])])
+    return replace(made, reject_at=_share(reject_at) if reject_at else 0.0, command=words), why
+
+
+def _find_rate(made: Any, progress: Any, json: bool) -> None:
+    from edgecnn.training.train import find_learning_rate, load_pictures
+
+    losses, rate = find_learning_rate(made, load_pictures(made, progress), cores(), progress)
+    if json:
+        print_json("train", {"learning_rate": rate, "losses": losses})
+        return
+    highest = max(loss for _, loss in losses)
+    for tried, loss in losses[:: max(1, len(losses) // 20)]:
+        print(f"{tried:8.1e}  loss {loss:6.3f}  {'#' * round(50 * loss / highest)}")
+    print(f"the loss falls fastest at {rate:.1e}: --learning-rate {rate:.1e}")
+
+
+def _share(text: str) -> float:
+    """A fraction from "5%" or "0.05"."""
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0.0 < share < 1.0:
+        raise UsageError(f"--reject-at is a share such as 5% or 0.05 (received: {text})")
+    return share
+
+
+def _print_outcome(folder: Path, metrics: Mapping[str, Any]) -> None:
     counts = metrics["pictures"]
-    print(
-        f"{sum(counts.values()):,} pictures: " + ", ".join(f"{counts[s]:,} {s}" for s in counts) + f"; recipe {recipe}"
-    )
+    print(f"trained on {counts['train']:,} pictures in {metrics['train_s']:.0f} s")
+    if found := metrics.get("feigned"):
+        gain = f"{found['points']:.1f} ± {found['spread_points']:.1f} points of accuracy"
+        print(
+            f"{found['pictures']} near-duplicates in {found['groups']} groups stay on one side of the split; "
+            f"torn apart they would feign {gain}"
+        )
     for split in ("val", "test"):
-        if metrics["accuracy"][split] is not None:
-            low, high = metrics["interval"][split]
-            print(f"accuracy {split:<4} {metrics['accuracy'][split]:.1%}  (95 % interval {low:.1%} to {high:.1%})")
+        low, high = metrics["interval"][split]
+        print(
+            f"accuracy {split:<4} {metrics['accuracy'][split]:.1%}  "
+            f"(95 % interval {low:.1%} to {high:.1%}, {counts[split]:,} pictures)"
+        )
+    if metrics["reject_threshold"]:
+        print(
+            f"answers below {metrics['reject_threshold']:.3f} are 'unknown'; "
+            f"{metrics['answered']:.1%} of the validation pictures get one"
+        )
+    if metrics["reject_note"]:
+        print(f"edgecnn: no reject threshold: {metrics['reject_note']}", file=sys.stderr)
     print(f"run in {folder}; look at {folder / 'report.html'}\nnext: edgecnn export {shlex.quote(str(folder))}")

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn.evaluation.calibration import Bin
+from edgecnn_runtime.metrics import wilson_interval
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -81,12 +84,91 @@ def _curve(axes: Axes, history: Mapping[str, Sequence[float]], name: str) -> Non
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
     axes.margins(x=0.02)
     axes.grid(axis="y", color=RULE, lw=0.8)
+    _plain_frame(axes)
+    axes.legend(frameon=False, fontsize=FONT_PT, labelcolor=INK)
+
+
+def _plain_frame(axes: Axes) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=FONT_PT, labelcolor=MUTED)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(RULE)
-    axes.legend(frameon=False, fontsize=FONT_PT, labelcolor=INK)
+
+
+def scatter(points: Sequence[tuple[float, float, str, bool]], x_name: str, y_name: str) -> str:
+    """Named points; those that stand out are filled and joined by a line.
+
+    Args:
+        points: (x, y, name, whether it stands out); y is a fraction, x is not negative.
+
+    Returns:
+        One ``<svg>`` element.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    figure = Figure(figsize=(8.0, 3.8))
+    axes = figure.add_subplot()
+    front = sorted((x, y) for x, y, _, stands_out in points if stands_out)
+    if front:
+        axes.plot(*zip(*front, strict=True), color=RULE, lw=1.5)
+    for x, y, name, stands_out in points:
+        axes.plot(x, y, "o", ms=8, color=ACCENT, mfc=ACCENT if stands_out else "none")
+        axes.annotate(
+            name, (x, y), (7, 5), textcoords="offset points", fontsize=FONT_PT, color=INK if stands_out else MUTED,
+            parse_math=False,
+        )  # fmt: skip
+    axes.set_xlabel(x_name, fontsize=FONT_PT, color=MUTED)
+    axes.set_ylabel(y_name, fontsize=FONT_PT, color=MUTED)
+    axes.set_xlim(0, 1.3 * max(x for x, *_ in points))  # room for the names
+    axes.margins(y=0.15)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
+    axes.grid(axis="y", color=RULE, lw=0.8)
+    _plain_frame(axes)
+    figure.subplots_adjust(left=0.1, right=0.99, top=0.96, bottom=0.14)
+    return _svg(figure, "scatter")
+
+
+def reliability(bins: Sequence[Bin], title: str) -> str:
+    """Reliability diagram: how often the answers of each range of probability are right.
+
+    A point's area grows with its pictures, its whisker is the 95 % Wilson interval; on the dashed line a probability
+    means what it says.
+
+    Args:
+        bins: see `edgecnn.evaluation.calibration.reliability_bins`.
+
+    Returns:
+        One ``<svg>`` element; an empty text without bins.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MultipleLocator, PercentFormatter
+
+    if not bins:
+        return ""
+    figure = Figure(figsize=(4.4, 4.0))
+    axes = figure.add_axes((0.145, 0.125, 0.84, 0.8))
+    axes.plot((0, 1), (0, 1), color=MUTED, lw=1.2, ls=(0, (4, 3)), label="as probable as stated")
+    accuracy = [each.right / each.pictures for each in bins]
+    intervals = np.array([wilson_interval(each.right, each.pictures) for each in bins])
+    confidence = [each.confidence for each in bins]
+    axes.vlines(confidence, intervals[:, 0], intervals[:, 1], color=ACCENT, lw=1.2)
+    most = max(each.pictures for each in bins)
+    sizes = [12 + 90 * each.pictures / most for each in bins]
+    axes.scatter(confidence, accuracy, sizes, color=ACCENT, linewidths=0, zorder=3, label="test pictures")
+    axes.set_title(title, loc="left", fontsize=FONT_PT + 2, color=INK, parse_math=False)
+    axes.set_xlabel("stated probability", fontsize=FONT_PT, color=MUTED)
+    axes.set_ylabel("share that is right", fontsize=FONT_PT, color=MUTED)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MultipleLocator(0.2))
+        axis.set_major_formatter(PercentFormatter(1.0, 0, "\N{NO-BREAK SPACE}%"))
+    axes.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03))
+    axes.grid(color=RULE, lw=0.8)
+    _plain_frame(axes)
+    axes.legend(frameon=False, fontsize=FONT_PT, labelcolor=INK, loc="upper left", scatterpoints=1)
+    return _svg(figure, f"reliability-{title}")
 
 
 def confusion_matrix(counts: npt.NDArray[np.integer], labels: Sequence[str]) -> str:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import math
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from edgecnn.evaluation.plots import MAX_NUMBERED, confusion_matrix, curves
-from edgecnn_runtime.errors import EdgecnnError
-
-MAX_PICTURE_SIDE_PX = 240
-TINY_PICTURE_SIDE_PX = 64
-NBSP, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
+from edgecnn.evaluation._page import NBSP, percent, render
+from edgecnn.evaluation.calibration import BINS, Bin
+from edgecnn.evaluation.figures import class_rows, macro_average
+from edgecnn.evaluation.layers import FeatureMaps, LayerRow
+from edgecnn.evaluation.plots import MAX_NUMBERED, confusion_matrix, curves, reliability
+from edgecnn.pages import write_page
 
 
 @dataclass(frozen=True)
@@ -60,6 +54,34 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Heatmap:
+    """An example and its Grad-CAM overlay, (H, W, 3) uint8 RGB."""
+
+    example: Example
+    overlay: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far the probabilities can be believed on the test split.
+
+    Attributes:
+        before, after: the bins without and with the temperature; the errors (ECE) are fractions.
+        reject_threshold: answers less probable than this are none; 0 rejects nothing.
+        coverage, wrong: fraction of the pictures with an answer; fraction of those answers that are wrong.
+    """
+
+    temperature: float
+    before: tuple[Bin, ...]
+    after: tuple[Bin, ...]
+    error_before: float
+    error_after: float
+    reject_threshold: float = 0.0
+    coverage: float = 1.0
+    wrong: float = 0.0
+
+
+@dataclass(frozen=True)
 class Report:
     """What the report shows. Every text may hold anything: it is escaped.
 
@@ -68,7 +90,11 @@ class Report:
         history: columns of history.csv, see `edgecnn.evaluation.plots.curves`.
         confusion: (classes, classes) integers on the test split, rows truth, in the order of `labels`.
         accuracy: by split (``test`` is required): fraction and its 95 % interval (low, high).
+        mistakes: wrong answers, the surest first.
+        pictures: by split: (classes,) how many pictures of each label.
         unreadable: (file, reason) pairs.
+        command: the command line that made the run.
+        provenance: (name, value) pairs: versions, hashes.
         commands: shell commands to go on with.
     """
 
@@ -79,8 +105,16 @@ class Report:
     confusion: npt.NDArray[np.integer]
     accuracy: Mapping[str, tuple[float, tuple[float, float]]]
     artifacts: tuple[ArtifactRow, ...] = ()
+    calibration: Calibration | None = None
+    mistakes: tuple[Example, ...] = ()
+    heatmaps: tuple[Heatmap, ...] = ()
     examples: tuple[Example, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
+    feature_maps: FeatureMaps | None = None
+    pictures: Mapping[str, Sequence[int]] = field(default_factory=dict)
     unreadable: tuple[tuple[str, str], ...] = ()
+    command: str = ""
+    provenance: tuple[tuple[str, str], ...] = ()
     commands: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -88,45 +122,6 @@ class Report:
             raise ValueError(f"confusion must be (classes, classes) for {len(self.labels)} labels")
         if "test" not in self.accuracy:
             raise ValueError(f"accuracy must have the split 'test' (received: {', '.join(self.accuracy)})")
-
-
-@dataclass(frozen=True)
-class ClassRow:
-    """One class on the test split; `recall` and `precision` are fractions, NaN where nothing was to be counted.
-
-    Attributes:
-        mistaken_for: the class that this one was most often taken for, and how often; None without mistakes.
-    """
-
-    label: str
-    pictures: int
-    recall: float
-    precision: float
-    mistaken_for: tuple[str, int] | None
-
-
-def class_rows(counts: npt.NDArray[np.integer], labels: Sequence[str]) -> list[ClassRow]:
-    """Recall and precision of every class, worst recall first; classes without pictures last.
-
-    Args:
-        counts: (classes, classes) integers, rows truth.
-    """
-    rows = []
-    for index, label in enumerate(labels):
-        right, pictures, named = int(counts[index, index]), int(counts[index].sum()), int(counts[:, index].sum())
-        wrong = counts[index].copy()
-        wrong[index] = 0
-        most = int(wrong.argmax())
-        rows.append(
-            ClassRow(
-                label,
-                pictures,
-                right / pictures if pictures else math.nan,
-                right / named if named else math.nan,
-                (labels[most], int(wrong[most])) if wrong[most] else None,
-            )
-        )
-    return sorted(rows, key=lambda row: row.recall if row.pictures else math.inf)
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -139,66 +134,27 @@ def write_report(path: Path, report: Report) -> None:
     for name in history:
         columns = ("epoch", name, f"val_{name}")
         history[name] = curves({column: report.history[column] for column in columns if column in report.history})
-    html = _template().render(
+    rows = class_rows(report.confusion, report.labels)
+    html = render(
         report=report,
         curves={name: Markup(svg) for name, svg in history.items() if svg},
         matrix=Markup(confusion_matrix(report.confusion, report.labels)),
-        tiny_px=TINY_PICTURE_SIDE_PX,
         numbered=len(report.labels) <= MAX_NUMBERED,
-        classes=class_rows(report.confusion, report.labels),
+        classes=rows,
+        macro=macro_average(rows),
+        bins=BINS,
+        diagrams=[Markup(svg) for svg in _diagrams(report.calibration)],
         right=int(np.trace(report.confusion)),
         total=int(report.confusion.sum()),
     )
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        # A file name that is not UTF-8 reaches Python as lone surrogates, which UTF-8 cannot carry.
-        temporary.write_bytes(html.encode("utf-8", "backslashreplace"))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise EdgecnnError(
-            f"{path}: the report cannot be written ({error.strerror}); choose a folder that exists and has room"
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_page(path, html)
 
 
-@functools.cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("edgecnn", "evaluation"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, percent=_percent, interval=_interval, picture=_picture)
-    return environment.get_template("report.html.jinja")
-
-
-def _number(value: float, digits: int, unit: str = "") -> str:
-    if math.isnan(value):
-        return "–"
-    # Rounding first keeps a tiny negative number from becoming "-0.0".
-    text = f"{round(value, digits) + 0.0:.{digits}f}".replace("-", MINUS)
-    return f"{text}{NBSP}{unit}" if unit else text
-
-
-def _percent(fraction: float) -> str:
-    return _number(100 * fraction, 1, "%")
-
-
-def _interval(interval: tuple[float, float]) -> str:
-    return "–".join(_number(100 * bound, 1) for bound in interval)
-
-
-def _picture(picture: npt.NDArray[np.uint8]) -> str:
-    """Data URI: tiny pictures as they are, others as a small JPEG."""
-    height, width = picture.shape[:2]
-    scale = MAX_PICTURE_SIDE_PX / max(height, width)
-    if scale < 1:
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    kind = "png" if max(height, width) <= TINY_PICTURE_SIDE_PX else "jpeg"
-    data = cv2.imencode(f".{kind}", bgr)[1].tobytes()
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def _diagrams(calibration: Calibration | None) -> list[str]:
+    if calibration is None:
+        return []
+    shown = [reliability(calibration.before, f"as trained: error {percent(calibration.error_before)}")]
+    if calibration.temperature != 1.0:
+        title = f"with temperature{NBSP}{calibration.temperature:.2f}: error {percent(calibration.error_after)}"
+        shown.append(reliability(calibration.after, title))
+    return [svg for svg in shown if svg]

@@ -2,65 +2,157 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.evaluation.report import ArtifactRow, Example, Report, write_report
+from edgecnn.evaluation.calibration import (
+    Truth,
+    apply_temperature,
+    expected_calibration_error,
+    reliability_bins,
+)
+from edgecnn.evaluation.gradcam import heatmaps, overlay
+from edgecnn.evaluation.layers import first_feature_maps, layer_rows
+from edgecnn.evaluation.report import ArtifactRow, Calibration, Example, Heatmap, Report, write_report
 from edgecnn.training.run import SPLITS, Run
+from edgecnn_converters.artifacts import versions
+from edgecnn_runtime.classifier import Probabilities
 from edgecnn_runtime.metrics import confusion
 
 if TYPE_CHECKING:
+    import keras
+
     from edgecnn.training.train import Pictures
     from edgecnn_converters.artifacts import Artifact
 
 _EXAMPLES = 12
+_MISTAKES = 12
+_HEATMAPS = 4
+
+Indexes = npt.NDArray[np.int64]
 
 
 def write_run_report(
     run: Run,
     pictures: Pictures,
-    probabilities: Mapping[str, npt.NDArray[np.float32]],
+    probabilities: Mapping[str, Probabilities],
     title: str,
     artifacts: Sequence[Artifact] = (),
     commands: Sequence[str] = (),
+    model: keras.Model | None = None,
+    temperature: float = 1.0,
+    reject_threshold: float = 0.0,
+    command: str = "",
 ) -> None:
     """Writes ``report.html`` into the run folder.
 
     Args:
-        probabilities: split -> ``(n, classes)`` float32 of its pictures, in their order; those of test are shown.
+        probabilities: split -> ``(n, classes)`` float32 of its pictures, in their order, before the temperature; those
+            of test are shown, after it.
         commands: what to do next, each a line to type.
+        model: backbone and head joined; without it there is no table of layers, nothing of what it looks at.
+        reject_threshold: on probabilities after the temperature; 0 rejects nothing.
+        command: the command line that made the run.
     """
     index = pictures.of("test")
-    predicted = probabilities["test"].argmax(1)
+    truth = pictures.truth[index]
+    shown = apply_temperature(probabilities["test"], temperature)
+    wrong = np.flatnonzero(shown.argmax(1) != truth)
+    wrong = wrong[np.argsort(-shown[wrong].max(1), kind="stable")]
+    right = np.flatnonzero(shown.argmax(1) == truth)
+    metrics = run.metrics
+    report = Report(
+        title=title,
+        facts=_facts(run),
+        history=run.history,
+        labels=run.labels,
+        confusion=confusion(truth.tolist(), shown.argmax(1).tolist(), len(run.labels)),
+        accuracy={
+            split: (metrics["accuracy"][split], tuple(metrics["interval"][split]))
+            for split in SPLITS
+            if metrics["accuracy"].get(split) is not None
+        },
+        artifacts=tuple(_row(artifact) for artifact in artifacts),
+        calibration=_calibration(probabilities["test"], truth, temperature, reject_threshold),
+        mistakes=_examples(pictures, index, shown, wrong[:_MISTAKES]),
+        examples=_examples(pictures, index, shown, _spread(np.arange(len(index)), _EXAMPLES)),
+        **({} if model is None else _looks(model, pictures, index, shown, right, wrong)),
+        pictures={
+            split: np.bincount(pictures.truth[pictures.of(split)], minlength=len(run.labels)).tolist()
+            for split in SPLITS
+        },
+        unreadable=tuple((path, reason) for path, reason in metrics["unreadable"]),
+        command=command,
+        provenance=_provenance(metrics),
+        commands=tuple(commands),
+    )
+    write_report(run.folder / "report.html", report)
+
+
+def _facts(run: Run) -> tuple[tuple[str, str], ...]:
     config, metrics = run.config, run.metrics
-    accuracy = {
-        split: (metrics["accuracy"][split], tuple(metrics["interval"][split]))
-        for split in SPLITS
-        if metrics["accuracy"].get(split) is not None
-    }
-    facts = (
+    return (
         ("Pictures", ", ".join(f"{metrics['pictures'][split]:,} {split}" for split in SPLITS)),
         ("Backbone", f"{config.backbone}, {metrics['parameters']:,} parameters, weights {config.weights}"),
         ("Input", f"{config.height} x {config.width} px, {config.preprocessing.fit}"),
         ("Recipe", f"{config.recipe}, seed {config.seed}, {metrics['train_s']:g} s"),
-        ("Weights", f"SHA-256 {metrics['weights_sha256'][:16]}…"),
     )
-    report = Report(
-        title=title,
-        facts=facts,
-        history=run.history,
-        labels=run.labels,
-        confusion=confusion(pictures.truth[index].tolist(), predicted.tolist(), len(run.labels)),
-        accuracy=accuracy,
-        artifacts=tuple(_row(artifact) for artifact in artifacts),
-        examples=_examples(pictures, index, probabilities["test"]),
-        unreadable=tuple((path, reason) for path, reason in metrics["unreadable"]),
-        commands=tuple(commands),
+
+
+def _provenance(metrics: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return (
+        ("SHA-256 of pictures and labels", metrics["data_sha256"]),
+        ("SHA-256 of the weights", metrics["weights_sha256"]),
+        ("Python", platform.python_version()),
+        *versions().items(),
     )
-    write_report(run.folder / "report.html", report)
+
+
+def _calibration(probabilities: Probabilities, truth: Truth, temperature: float, reject: float) -> Calibration | None:
+    if not len(truth):
+        return None
+    after = apply_temperature(probabilities, temperature)
+    accepted = after.max(1) >= reject
+    return Calibration(
+        temperature=temperature,
+        before=reliability_bins(probabilities, truth),
+        after=reliability_bins(after, truth),
+        error_before=expected_calibration_error(probabilities, truth),
+        error_after=expected_calibration_error(after, truth),
+        reject_threshold=reject,
+        coverage=float(accepted.mean()),
+        wrong=float((after.argmax(1) != truth)[accepted].mean()) if accepted.any() else 0.0,
+    )
+
+
+def _looks(
+    model: keras.Model, pictures: Pictures, index: Indexes, shown: Probabilities, right: Indexes, wrong: Indexes
+) -> dict[str, Any]:
+    """What the model itself has to show: its layers, first feature maps, and Grad-CAM on right and wrong answers."""
+    looks: dict[str, Any] = {"layers": layer_rows(model)}
+    few = wrong[: _HEATMAPS // 2]
+    chosen = np.concatenate([_spread(right, _HEATMAPS - len(few)), few])
+    if not len(chosen):
+        return looks
+    pixels = np.stack([pictures.pixels[index[i]] for i in chosen])
+    looks["feature_maps"] = first_feature_maps(model, pixels[0])
+    heats = heatmaps(model, pixels, shown[chosen].argmax(1))
+    if heats is not None:
+        examples = _examples(pictures, index, shown, chosen)
+        looks["heatmaps"] = tuple(
+            Heatmap(example, overlay(picture, heat))
+            for example, picture, heat in zip(examples, pixels, heats, strict=True)
+        )
+    return looks
+
+
+def _spread(indexes: Indexes, most: int) -> Indexes:
+    """At most that many of the indexes, evenly spread."""
+    return indexes[np.linspace(0, len(indexes) - 1, min(len(indexes), most)).astype(int)] if len(indexes) else indexes
 
 
 def _row(artifact: Artifact) -> ArtifactRow:
@@ -79,26 +171,15 @@ def _row(artifact: Artifact) -> ArtifactRow:
     )
 
 
-def _examples(
-    pictures: Pictures, index: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float32]
-) -> tuple[Example, ...]:
-    """A few pictures: the surest mistakes, which teach most, and others spread over the rest."""
-    predicted = probabilities.argmax(1)
-    wrong = np.flatnonzero(predicted != pictures.truth[index])
-    wrong = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][: _EXAMPLES // 3]
-    right = np.flatnonzero(predicted == pictures.truth[index])
-    spread = (
-        right[np.linspace(0, len(right) - 1, min(len(right), _EXAMPLES - len(wrong))).astype(int)]
-        if len(right)
-        else right
-    )
+def _examples(pictures: Pictures, index: Indexes, shown: Probabilities, chosen: Indexes) -> tuple[Example, ...]:
+    """The chosen ones among the pictures of `index`, whose probabilities are `shown`."""
     return tuple(
         Example(
             picture=np.asarray(pictures.pixels[index[i]]),
             truth=pictures.labels[pictures.truth[index[i]]],
-            predicted=pictures.labels[predicted[i]],
-            probability=float(probabilities[i].max()),
+            predicted=pictures.labels[int(shown[i].argmax())],
+            probability=float(shown[i].max()),
             name=pictures.entries[index[i]].path,
         )
-        for i in [*spread, *wrong]
+        for i in chosen
     )

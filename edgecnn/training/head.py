@@ -1,53 +1,34 @@
-"""The head: pooling, dropout and one dense layer, trained on cached features."""
+"""The head: pooling, dropout and dense layers on the backbone's feature map; and the whole model."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from edgecnn.training.features import Features
+from edgecnn.training.options import HeadOptions
 from edgecnn_runtime.classifier import Probabilities
 from edgecnn_runtime.decode import Picture
 
 if TYPE_CHECKING:
     import keras
 
-History = dict[str, list[float]]
-
 _PREDICT_BATCH = 32
 
 
-@dataclass(frozen=True)
-class HeadOptions:
-    """Options with the field's names.
-
-    Attributes:
-        activation: "softmax", or "sigmoid" for two classes by one output.
-        dropout: fraction of the features that a training step leaves out, in [0, 1).
-        l2: factor of the squared weights in the loss.
-        patience: epochs without a lower validation loss before training stops; the best weights are restored.
-    """
-
-    activation: str = "softmax"
-    dropout: float = 0.3
-    l2: float = 3e-3
-    learning_rate: float = 2e-3
-    batch_size: int = 128
-    epochs: int = 60
-    patience: int = 6
-
-
-def add_pooling(network: keras.Model) -> keras.Model:
-    """The network with its feature map averaged over the picture: ``(N, H, W, 3)`` to ``(N, features)``."""
+def add_pooling(network: keras.Model, pooling: str = "average") -> keras.Model:
+    """The network with its feature map ``(N, h, w, C)`` as a vector: average or max over the picture, or flattened."""
     import keras
 
     if len(network.output_shape) == 2:
         return network
-    pooled = keras.layers.GlobalAveragePooling2D(name="average")(network.output)
+    kinds = {
+        "average": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+        "flatten": keras.layers.Flatten,
+    }
+    pooled = kinds[pooling](name=pooling)(network.output)
     return keras.Model(network.input, pooled, name=f"{network.name}_features")
 
 
@@ -56,69 +37,30 @@ def build_head(features: int, classes: int, options: HeadOptions) -> keras.Model
     import keras
 
     inputs = keras.Input((features,), name="features")
-    x = keras.layers.Dropout(options.dropout, name="dropout")(inputs)
+    x = inputs
+    penalty = keras.regularizers.L1L2(options.l1, options.l2)
+    if options.hidden:
+        x = keras.layers.Dense(options.hidden, activation="relu", kernel_regularizer=penalty, name="hidden")(x)
+    if options.normalization != "none":
+        kinds = {"batch": keras.layers.BatchNormalization, "layer": keras.layers.LayerNormalization}
+        x = kinds[options.normalization](name=f"{options.normalization}_normalization")(x)
+    x = keras.layers.Dropout(options.dropout, name="dropout")(x)
     x = keras.layers.Dense(
-        1 if options.activation == "sigmoid" else classes,
-        activation=options.activation,
-        kernel_regularizer=keras.regularizers.L2(options.l2),
+        1 if options.output == "sigmoid" else classes,
+        activation=options.output,
+        kernel_regularizer=penalty,
+        dtype="float32",  # probabilities are not halved by mixed precision
         name="predictions",
     )(x)
     return keras.Model(inputs, x, name="head")
 
 
-def join(network: keras.Model, head: keras.Model) -> keras.Model:
+def join(network: keras.Model, head: keras.Model, pooling: str = "average") -> keras.Model:
     """Backbone, pooling and head as one model, sharing their weights: ``(N, H, W, 3)`` raw RGB to probabilities."""
     import keras
 
-    pooled = add_pooling(network)
+    pooled = add_pooling(network, pooling)
     return keras.Model(pooled.input, head(pooled.output), name=network.name)
-
-
-def compile_model(model: keras.Model, options: HeadOptions, steps_per_execution: int = 1) -> None:
-    """Adam, cross-entropy for the activation, accuracy."""
-    import keras
-
-    binary = options.activation == "sigmoid"
-    model.compile(
-        keras.optimizers.Adam(options.learning_rate),
-        keras.losses.BinaryCrossentropy() if binary else keras.losses.SparseCategoricalCrossentropy(),
-        metrics=[keras.metrics.BinaryAccuracy("accuracy") if binary else "accuracy"],
-        steps_per_execution=steps_per_execution,
-    )
-
-
-def callbacks(options: HeadOptions) -> list[Any]:
-    """Early stopping that restores the weights with the lowest validation loss."""
-    import keras
-
-    return [keras.callbacks.EarlyStopping("val_loss", patience=options.patience, restore_best_weights=True)]
-
-
-def train_head(
-    head: keras.Model,
-    train: tuple[Features, npt.NDArray[np.int64]],
-    val: tuple[Features, npt.NDArray[np.int64]],
-    options: HeadOptions,
-    extra_callbacks: tuple[Any, ...] = (),
-) -> History:
-    """Trains the head in place.
-
-    Args:
-        train, val: features ``(N, F)`` float32 and labels ``(N,)`` int.
-
-    Returns:
-        One list per figure, one value per epoch: loss, accuracy, val_loss, val_accuracy.
-    """
-    compile_model(head, options, steps_per_execution=8)  # a step of so small a model takes less than calling it
-    fitted = head.fit(
-        *train,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        validation_data=val,
-        callbacks=[*callbacks(options), *extra_callbacks],
-        verbose=0,
-    )
-    return {name: [float(value) for value in values] for name, values in fitted.history.items()}
 
 
 def predict(model: keras.Model, pixels: Sequence[Picture]) -> Probabilities:

@@ -1,31 +1,45 @@
-"""Recipes: named ways of training, each a function that trains network and head in place.
+"""Recipes: named ways of training. A recipe is a sequence of stages, each of which trains a model in place.
 
-fast     the frozen backbone runs once, in the device's engine; the head is trained on its features
-scratch  the whole network is trained, for networks without pretrained weights
+fast      the frozen backbone runs once, in the device's engine; the head is trained on its features
+standard  fast, then the backbone is tuned with it
+best      the same, longer, with strong augmentation and an average of the weights
+scratch   the whole network from random weights
+course    as the textbooks have it: the head in front of the frozen backbone, then the last layers at a low rate
+
+What each sets stands in `edgecnn.training.presets`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.training.augment import augment
-from edgecnn.training.features import Features, extract, feature_graphs, relative_error
-from edgecnn.training.head import (
-    History,
-    add_pooling,
-    by_class,
-    callbacks,
+from edgecnn.data.duplicates import group_numbers
+from edgecnn.data.suspects import feigned_accuracy
+from edgecnn.training.augment import augment, mix
+from edgecnn.training.features import Features, engine_outputs, extract, feature_graphs, relative_error
+from edgecnn.training.fit import (
+    Batch,
+    Stage,
+    class_weights,
     compile_model,
-    join,
-    predict,
-    train_head,
+    epoch_order,
+    fit,
+    keep_winner,
+    picture_weights,
+    targets,
+    unfreeze,
+    watchers,
 )
+from edgecnn.training.head import add_pooling, by_class, predict
+from edgecnn.training.options import Optimization
 from edgecnn.training.run import SPLITS, Config
-from edgecnn_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
@@ -37,121 +51,235 @@ CALIBRATION_PICTURES = 32
 # at 0.36 on tiny grey pictures, and both made a better head.
 MAX_RELATIVE_ERROR = 0.7
 
-Outcome = tuple[History, dict[str, npt.NDArray[np.float32]]]  # history; split -> probabilities (n, classes)
-Recipe = Callable[[Config, "Pictures", "keras.Model", "keras.Model", int, Any], Outcome]
+Progress = Callable[[str, int, int], None]
+Rows = list[dict[str, float]]
+Probabilities = dict[str, npt.NDArray[np.float32]]  # split -> (n, classes)
 
 
-def get(name: str) -> Recipe:
-    """The recipe of that name. Raises UsageError."""
-    if name not in RECIPES:
-        raise UsageError(f"no such recipe: {name} (known: {', '.join(RECIPES)})")
-    return RECIPES[name]
+@dataclass
+class Job:
+    """A training under way.
+
+    Attributes:
+        network: the backbone; head: what stands on it; model: both as one, sharing their weights.
+        folder: where checkpoints are kept.
+        each_epoch: called with the history so far.
+        history: one row an epoch, over all stages.
+        notes: for metrics.json. ``kept``: which weights won on validation, see `edgecnn.training.fit.keep_winner`;
+            ``feigned``: see `feign`.
+        tensorboard: whether TensorBoard's files are written into the folder.
+    """
+
+    config: Config
+    pictures: Pictures
+    network: keras.Model
+    head: keras.Model
+    model: keras.Model
+    folder: Path
+    workers: int
+    progress: Progress
+    each_epoch: Callable[[Rows], None] = lambda rows: None
+    tensorboard: bool = False
+    history: Rows = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        return len(self.pictures.labels)
+
+    def targets(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Of the pictures at `index`."""
+        return targets(self.pictures.truth[index], self.classes, self.config.head.output)
 
 
-def fast(
-    config: Config, pictures: Pictures, network: keras.Model, head: keras.Model, workers: int, progress: Any
-) -> Outcome:
+def train(job: Job) -> Probabilities:
+    """Trains by the recipe of the config, in place.
+
+    Returns:
+        The probabilities of all pictures by split, as the device's engine computes them.
+    """
+    config = job.config
+    if config.recipe == "fast":
+        _stage(job, "head", lambda: head_on_features(job, config.optimization))
+    elif config.recipe in ("standard", "best"):
+        _stage(job, "head", lambda: head_on_features(job, Optimization()))
+        _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, config.optimization))
+    elif config.recipe == "scratch":
+        _stage(job, "network", lambda: whole(job, "network", "all", config.optimization))
+    else:
+        gently = replace(config.optimization, learning_rate=config.tuning.fine_tuning_rate)
+        _stage(job, "head", lambda: whole(job, "head", "none", config.optimization))
+        _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, gently))
+    outputs = engine_outputs(
+        job.model, job.pictures.pixels, job.workers, lambda done, total: job.progress("measuring", done, total)
+    )
+    probabilities = by_class([outputs])
+    return {split: probabilities[job.pictures.of(split)] for split in SPLITS}
+
+
+def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
+    """Does the work of a stage, or takes its result from the folder where that has been done before."""
+    from edgecnn.training.callbacks import read_arrays, write_arrays
+
+    path = job.folder / f"{name}-done.npz"
+    done = read_arrays(path)
+    if done is None:
+        rows = work()
+        weights = {f"{number}": array for number, array in enumerate(job.model.get_weights())}
+        write_arrays(path, {**weights, "note": np.array(json.dumps({"rows": rows, "notes": job.notes}))})
+        (job.folder / f"{name}.npz").unlink(missing_ok=True)
+    else:
+        note = json.loads(str(done.pop("note")))
+        rows, job.notes = note["rows"], note["notes"]
+        job.model.set_weights([done[str(number)] for number in range(len(done))])
+    number = 1 + int(job.history[-1]["stage"]) if job.history else 1
+    job.history += [{"stage": number, **row} for row in rows]
+    job.each_epoch(job.history)
+
+
+def head_on_features(job: Job, options: Optimization) -> Rows:
     """The head on cached features: every training picture by the int8 backbone, every third also by the float one.
 
     The int8 backbone is twice as fast, and teaches the head what quantization does to features; the float one keeps
     it honest. It also sees `config.views` augmented views of every training picture. Where it is so far off that it
     would teach the head noise, the float backbone does it all.
     """
-    train, val, test = (pictures.of(split) for split in SPLITS)
+    config, pictures = job.config, job.pictures
+    train, val = pictures.of("train"), pictures.of("val")
     calibration = np.random.default_rng(config.seed).permutation(train)[:CALIBRATION_PICTURES]
-    floating, quantized = feature_graphs(add_pooling(network), [np.asarray(pictures.pixels[i]) for i in calibration])
+    pooled = add_pooling(job.network, config.head.pooling)
+    floating, quantized = feature_graphs(pooled, [np.asarray(pictures.pixels[i]) for i in calibration])
 
     def look(graph: bytes, what: str, *indexes: npt.NDArray[np.int64], views: int = 0) -> list[Features]:
         """Features of each index array in turn, and of all views of the first."""
-        report = None if progress is None else (lambda done, total: progress(what, done, total))
         extra = [(int(i), number) for number in range(1, views + 1) for i in indexes[0]]
         wanted = [(int(i), 0) for index in indexes for i in index] + extra
-        features = extract(graph, pictures.pixels, wanted, config.seed, workers, report)
+        features = extract(
+            graph, pictures.pixels, wanted, config.augmentation, config.seed, job.workers,
+            lambda done, total: job.progress(what, done, total),
+        )  # fmt: skip
         return np.split(features, np.cumsum([len(index) for index in indexes]))
 
     third = train[::3]
-    of_third, of_val, of_test, _ = look(floating, "float32", third, val, test)
+    of_third, of_val, _ = look(floating, "float32", third, val)
     seen, seen_val, augmented = look(quantized, "int8", train, val, views=config.views)
+    feign(job, np.concatenate([seen, seen_val]), np.concatenate([train, val]))
     if relative_error(of_third, seen[::3]) <= MAX_RELATIVE_ERROR:
-        fit = [(seen, train), (augmented, np.tile(train, config.views)), (of_third, third)]
+        known = [(seen, train), (augmented, np.tile(train, config.views)), (of_third, third)]
         check = [(of_val, val), (seen_val, val)]
     else:
-        whole, augmented = look(floating, "float32 again", train, views=config.views)
-        fit = [(whole, train), (augmented, np.tile(train, config.views))]
+        every, augmented = look(floating, "float32 again", train, views=config.views)
+        known = [(every, train), (augmented, np.tile(train, config.views))]
         check = [(of_val, val)]
-    history = train_head(
-        head,
-        (np.concatenate([features for features, _ in fit]), pictures.truth[np.concatenate([i for _, i in fit])]),
-        (np.concatenate([features for features, _ in check]), pictures.truth[np.concatenate([i for _, i in check])]),
-        config.head,
-        epoch_progress(config, progress),
-    )
-    looked = {"train": fit[0][0], "val": of_val, "test": of_test}
-    return history, {split: by_class([head.predict_on_batch(features)]) for split, features in looked.items()}
+    return _fit_head(job, known, check, options)
 
 
-def scratch(
-    config: Config, pictures: Pictures, network: keras.Model, head: keras.Model, workers: int, progress: Any
-) -> Outcome:
-    """Every layer is trained; with `config.views`, on a new random view of every picture in every epoch."""
-    model = join(network, head)
-    compile_model(model, config.head)
-    train, val, test = (pictures.of(split) for split in SPLITS)
-    fitted = model.fit(
-        _batches(pictures, train, config, training=True),
-        epochs=config.head.epochs,
-        validation_data=_batches(pictures, val, config, training=False),
-        callbacks=[*callbacks(config.head), *epoch_progress(config, progress)],
+def feign(job: Job, features: Features, index: npt.NDArray[np.int64]) -> None:
+    """Notes how much accuracy a split that tears near-duplicates apart would have feigned, by the features ``(n, F)``
+    of the pictures at `index`."""
+    place = {int(picture): position for position, picture in enumerate(index)}
+    inside = [[place[i] for i in group if i in place] for group in job.pictures.groups]
+    numbers = group_numbers([group for group in inside if len(group) > 1], len(index))
+    found = feigned_accuracy(features, job.pictures.truth[index], numbers, job.config.seed, job.classes)
+    if found is not None:
+        copies = sum(len(group) for group in job.pictures.groups)
+        job.notes["feigned"] = {"pictures": copies, "groups": len(job.pictures.groups), **asdict(found)}
+
+
+def _fit_head(
+    job: Job,
+    known: Sequence[tuple[Features, npt.NDArray[np.int64]]],
+    check: Sequence[tuple[Features, npt.NDArray[np.int64]]],
+    options: Optimization,
+) -> Rows:
+    """`fit` on features and the indexes of their pictures: so small a model is fed from memory."""
+    import keras
+
+    index = np.concatenate([part for _, part in known])
+    rng = np.random.default_rng(job.config.seed)
+    chosen = epoch_order(np.arange(len(index)), job.pictures.truth[index], options.balance, rng)
+    features, index = np.concatenate([part for part, _ in known])[chosen], index[chosen]
+    val_index = np.concatenate([part for _, part in check])
+    wanted = job.targets(index)
+    weights = class_weights(job.pictures.truth[index], job.classes, options.balance)
+    steps = -(-len(index) // options.batch_size)
+    compile_model(job.head, options, job.config.machine, steps, steps_per_execution=8)  # a step takes less than a call
+    rows: Rows = []
+
+    def note(epoch: int, logs: dict[str, float]) -> None:
+        rows.append({**logs, "learning_rate": float(np.asarray(job.head.optimizer.learning_rate))})
+        job.progress("head", epoch + 1, options.epochs)
+
+    job.head.fit(
+        features,
+        wanted,
+        sample_weight=picture_weights(wanted, weights),
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        validation_data=(np.concatenate([part for part, _ in check]), job.targets(val_index)),
+        callbacks=[*watchers(options), keras.callbacks.LambdaCallback(on_epoch_end=note)],
         verbose=0,
     )
-    history = {name: [float(value) for value in values] for name, values in fitted.history.items()}
-    parts = {"train": train, "val": val, "test": test}
-    return history, {split: predict(model, [pictures.pixels[i] for i in index]) for split, index in parts.items()}
+    return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
-def _batches(pictures: Pictures, index: npt.NDArray[np.int64], config: Config, training: bool) -> Any:
-    import keras
+def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], Batch]]:
+    """How many batches an epoch has, and the function that makes one of augmented training pictures: (epoch, number)
+    to ``(N, H, W, 3)`` float32 RGB 0-255, targets, weights. It depends on the seed and its arguments alone."""
+    config, pictures = job.config, job.pictures
+    train = pictures.of("train")
+    weights = class_weights(pictures.truth[train], job.classes, options.balance)
 
-    class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-        """Batches of float32 pictures 0-255 and labels; the order and the views depend on seed and epoch alone."""
+    def batch(epoch: int, number: int) -> Batch:
+        rng = np.random.default_rng((config.seed, epoch))
+        order = epoch_order(train, pictures.truth, options.balance, rng)
+        chosen = order[number * options.batch_size : (number + 1) * options.batch_size]
+        views = [
+            augment(
+                np.asarray(pictures.pixels[i]), config.augmentation,
+                np.random.default_rng((config.seed, epoch, number, place)), config.height, config.width,
+            )
+            for place, i in enumerate(chosen)
+        ]  # fmt: skip
+        rng = np.random.default_rng((config.seed, epoch, number))
+        pixels, wanted = mix(np.stack(views).astype(np.float32), job.targets(chosen), config.augmentation, rng)
+        return pixels, wanted, picture_weights(wanted, weights)
 
-        def __init__(self) -> None:
-            super().__init__()
-            self._epoch = 0
-            self._order = self._shuffled()
-
-        def _shuffled(self) -> npt.NDArray[np.int64]:
-            return np.random.default_rng((config.seed, self._epoch)).permutation(index) if training else index
-
-        def __len__(self) -> int:
-            return -(-len(index) // config.head.batch_size)
-
-        def on_epoch_end(self) -> None:
-            self._epoch += 1
-            self._order = self._shuffled()
-
-        def __getitem__(self, batch: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-            chosen = self._order[batch * config.head.batch_size : (batch + 1) * config.head.batch_size]
-            return np.stack([self._view(int(i)) for i in chosen]).astype(np.float32), pictures.truth[chosen]
-
-        def _view(self, i: int) -> npt.NDArray[np.uint8]:
-            pixels = np.asarray(pictures.pixels[i])
-            if not (training and config.views):
-                return pixels
-            rng = np.random.default_rng((config.seed, self._epoch, i))
-            return augment(pixels, rng, mirror=bool(rng.integers(2)))
-
-    return Batches()
+    return -(-len(train) // options.batch_size), batch
 
 
-def epoch_progress(config: Config, progress: Any) -> tuple[Any, ...]:
-    """A callback that reports epochs, or none."""
-    import keras
+def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
+    """Head and some or all layers of the backbone, on a new random view of every picture in every epoch."""
+    config, pictures, model = job.config, job.pictures, job.model
+    unfreeze(job.network, layers, normalization=config.recipe == "scratch")
+    val = pictures.of("val")
+    steps, batch = batches(job, options)
 
-    if progress is None:
-        return ()
-    total = config.head.epochs
-    return (keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: progress("training", epoch + 1, total)),)
+    def measure() -> tuple[float, float]:
+        probabilities = predict(model, [pictures.pixels[i] for i in val])
+        of_truth = probabilities[np.arange(len(val)), pictures.truth[val]]
+        right = probabilities.argmax(1) == pictures.truth[val]
+        return float(-np.log(np.maximum(of_truth, 1e-7)).mean()), float(right.mean())
 
+    before = job.history.copy()
+    stage_number = 1 + int(before[-1]["stage"]) if before else 1
+    epochs_done = 0
 
-RECIPES: dict[str, Recipe] = {"fast": fast, "scratch": scratch}
+    def each_epoch(rows: Sequence[dict[str, float]]) -> None:
+        nonlocal epochs_done
+        epochs_done = len(rows)
+        job.each_epoch([*before, *({"stage": stage_number, **row} for row in rows)])
+
+    compile_model(model, options, config.machine, steps)
+    start = model.get_weights()
+    stage = Stage(name, steps, batch, measure, job.folder, job.tensorboard)
+    rows = fit(
+        model,
+        stage,
+        options,
+        lambda done, total: job.progress(name, epochs_done * total + done, options.epochs * total),
+        each_epoch,
+    )
+    if config.recipe in ("standard", "best"):
+        job.notes["kept"] = keep_winner(model, options, start, measure)
+    return rows

@@ -5,9 +5,11 @@ labels.txt    class names, in the order of the outputs
 splits.csv    path (relative to the data), label, split, SHA-256 of every picture
 history.csv   one line per epoch
 model.keras   the trained model; metrics.json holds the SHA-256 over its weight arrays
-metrics.json  accuracy with interval, timings, hashes
+metrics.json  accuracy with interval, per class too, temperature, timings, hashes
 report.html   all of it to look at
 artifacts/    what `export` makes
+
+While it is trained, RUN is called RUN.part and holds checkpoints; it takes its name when it is complete.
 """
 
 from __future__ import annotations
@@ -17,29 +19,33 @@ import hashlib
 import json
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgecnn.training.head import HeadOptions
+from edgecnn.training.options import GROUPS, Augmentation, HeadOptions, Machine, Optimization, Tuning
 from edgecnn_runtime.contract import Preprocessing
-from edgecnn_runtime.errors import EdgecnnError
+from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 if TYPE_CHECKING:
     import keras
 
-SCHEMA = 1
+SCHEMA = 2
 SPLITS = ("train", "val", "test")
 METRICS = frozenset(
-    ("accuracy", "interval", "pictures", "unreadable", "data_sha256", "weights_sha256", "parameters", "train_s")
-)
+    (
+        "accuracy", "interval", "pictures", "unreadable", "data_sha256", "weights_sha256", "parameters", "train_s",
+        "temperature", "reject_threshold",
+    )
+)  # fmt: skip
+PART = ".part"
 
 
 @dataclass(frozen=True)
 class Config:
-    """What a run was asked for. `data` is the folder or CSV of the pictures, absolute."""
+    """What a run was asked for. `data` is the folder or CSV of the pictures, absolute; `reject_at` the accepted share
+    of wrong answers, 0 where every answer counts; `command` the words that were typed."""
 
     data: str
     backbone: str
@@ -51,6 +57,12 @@ class Config:
     seed: int = 0
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     head: HeadOptions = field(default_factory=HeadOptions)
+    optimization: Optimization = field(default_factory=Optimization)
+    tuning: Tuning = field(default_factory=Tuning)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    machine: Machine = field(default_factory=Machine)
+    reject_at: float = 0.0
+    command: str = ""
     schema: int = SCHEMA
 
 
@@ -76,29 +88,65 @@ class Run:
     metrics: Mapping[str, Any]
 
 
-@contextmanager
-def new_folder(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its place when the block succeeds, and vanishes when it fails.
+def part_of(folder: Path) -> Path:
+    """Where a run is kept while it is trained."""
+    return folder.with_name(folder.name + PART)
 
-    Raises EdgecnnError when `target` exists and may not be replaced, or is no run folder.
+
+def begin_run(
+    folder: Path, config: Config, labels: Sequence[str], pictures: Sequence[SplitPicture], overwrite: bool
+) -> Path:
+    """Makes the folder of a run that is to be trained, with all that is settled before training.
+
+    Returns:
+        ``RUN.part``.
+
+    Raises:
+        EdgecnnError: `folder` exists and may not be replaced, or an interrupted training of it does.
     """
-    check_new(target, overwrite)
-    unique = uuid.uuid4().hex  # in containers a process often has the number of one that was killed before
-    temporary = target.with_name(f".{target.name}.{unique}.tmp")
+    check_new(folder, overwrite)
+    part = part_of(folder)
+    if not overwrite and any(part.glob("*.npz")):  # without a checkpoint, nothing would be lost
+        raise EdgecnnError(
+            f"{part} holds an interrupted training; go on with 'edgecnn train --resume {folder}', or add --overwrite"
+        )
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if target.exists():
-            old = target.with_name(f".{target.name}.{unique}.old")
-            target.rename(old)
-            temporary.rename(target)
+        if part.exists():
+            shutil.rmtree(part)
+        part.mkdir(parents=True)
+        _write_json(part / "config.json", asdict(config))
+        (part / "labels.txt").write_text("".join(f"{label}\n" for label in labels), "utf-8")
+        with open(part / "splits.csv", "w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow([column.name for column in fields(SplitPicture)])
+            writer.writerows([p.path, p.label, p.split, p.sha256] for p in pictures)
+    except OSError as error:
+        raise EdgecnnError(f"{part}: cannot be written: {error.strerror}") from error
+    return part
+
+
+def finish_run(folder: Path, metrics: Mapping[str, Any], model: keras.Model) -> None:
+    """Writes what training has found into ``RUN.part``, and removes the checkpoints."""
+    part = part_of(folder)
+    _write_json(part / "metrics.json", dict(metrics))
+    model.save(part / "model.keras")
+    for checkpoint in part.glob("*.npz"):
+        checkpoint.unlink()
+
+
+def publish_run(folder: Path) -> None:
+    """``RUN.part`` becomes ``RUN``; what was there before goes. Raises EdgecnnError."""
+    part = part_of(folder)
+    try:
+        if folder.exists():
+            old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
+            folder.rename(old)
+            part.rename(folder)
             shutil.rmtree(old)
         else:
-            temporary.rename(target)
+            part.rename(folder)
     except OSError as error:
-        raise EdgecnnError(f"{target}: cannot be written: {error.strerror}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise EdgecnnError(f"{folder}: cannot be written: {error.strerror}; the run is in {part}") from error
 
 
 def check_new(target: Path, overwrite: bool) -> None:
@@ -121,28 +169,15 @@ def weights_sha256(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def write_run(
-    folder: Path,
-    config: Config,
-    labels: Sequence[str],
-    pictures: Sequence[SplitPicture],
-    history: Mapping[str, Sequence[float]],
-    metrics: Mapping[str, Any],
-    model: keras.Model,
-) -> None:
-    """Writes all but report and artifacts into `folder`."""
-    _write_json(folder / "config.json", asdict(config))
-    _write_json(folder / "metrics.json", dict(metrics))
-    (folder / "labels.txt").write_text("".join(f"{label}\n" for label in labels), "utf-8")
-    with open(folder / "splits.csv", "w", encoding="utf-8", newline="") as stream:
+def write_history(folder: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Writes history.csv anew, one line an epoch. Raises OSError."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    temporary = folder / ".history.csv.tmp"
+    with open(temporary, "w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
-        writer.writerow([column.name for column in fields(SplitPicture)])
-        writer.writerows([p.path, p.label, p.split, p.sha256] for p in pictures)
-    with open(folder / "history.csv", "w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["epoch", *history])
-        writer.writerows([epoch, *row] for epoch, row in enumerate(zip(*history.values(), strict=True), 1))
-    model.save(folder / "model.keras")
+        writer.writerow(["epoch", *columns])
+        writer.writerows([epoch, *(row.get(name, "nan") for name in columns)] for epoch, row in enumerate(rows, 1))
+    temporary.replace(folder / "history.csv")
 
 
 def _write_json(path: Path, document: object) -> None:
@@ -154,29 +189,52 @@ def read_run(folder: Path) -> Run:
 
     Raises EdgecnnError when it is missing, incomplete, damaged or from a newer version.
     """
+    if not folder.exists() and part_of(folder).exists():
+        raise EdgecnnError(f"{folder}: its training was interrupted; go on with 'edgecnn train --resume {folder}'")
+    return _read(folder, finished=True)
+
+
+def read_part(folder: Path) -> Run:
+    """Reads a run whose training was interrupted, without history and metrics. Raises EdgecnnError."""
+    part = part_of(folder)
+    if not part.exists():
+        state = "is complete" if (folder / "metrics.json").exists() else "does not exist"
+        raise EdgecnnError(f"{folder}: nothing to resume: the run {state}")
+    return _read(part, finished=False)
+
+
+def _read(folder: Path, finished: bool) -> Run:
     try:
-        document = json.loads((folder / "config.json").read_text("utf-8"))
-        if document["schema"] != SCHEMA:
-            raise EdgecnnError(f"{folder}: this run has schema {document['schema']}; this edgecnn reads {SCHEMA}")
-        steps = document.pop("preprocessing")
-        preprocessing = Preprocessing(**{**steps, "filters": tuple(steps["filters"])})
-        config = Config(**{**document, "preprocessing": preprocessing, "head": HeadOptions(**document["head"])})
-        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-        if missing := METRICS - metrics.keys():
-            raise KeyError(f"metrics.json without {min(missing)}")
+        config = _read_config(folder)
+        metrics, history = {}, {}
+        if finished:
+            metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+            if missing := METRICS - metrics.keys():
+                raise KeyError(f"metrics.json without {min(missing)}")
+            with open(folder / "history.csv", encoding="utf-8", newline="") as stream:
+                rows = list(csv.DictReader(stream))
+            names = rows[0] if rows else ()
+            history = {name: [float(row[name]) for row in rows] for name in names if name != "epoch"}
         # Not splitlines: a label may hold characters that Unicode counts as line breaks.
         labels = tuple((folder / "labels.txt").read_text("utf-8").removesuffix("\n").split("\n"))
         with open(folder / "splits.csv", encoding="utf-8", newline="") as stream:
             pictures = tuple(SplitPicture(**row) for row in csv.DictReader(stream))
-        with open(folder / "history.csv", encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        history = {name: [float(row[name]) for row in rows] for name in (rows[0] if rows else ()) if name != "epoch"}
     except FileNotFoundError as error:
         name = Path(error.filename or "").name
         raise EdgecnnError(f"{folder}: not a run folder ({name} is missing); 'edgecnn train' makes one") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, UsageError) as error:
         raise EdgecnnError(f"{folder}: the run is damaged ({error}); train it again") from error
     known = len(labels) >= 2 and {p.label for p in pictures} == set(labels) and {p.split for p in pictures} <= {*SPLITS}
     if not known:
         raise EdgecnnError(f"{folder}: labels.txt and splits.csv do not agree; train it again")
     return Run(folder, config, labels, pictures, history, metrics)
+
+
+def _read_config(folder: Path) -> Config:
+    document = json.loads((folder / "config.json").read_text("utf-8"))
+    if document["schema"] != SCHEMA:
+        raise EdgecnnError(f"{folder}: this run has schema {document['schema']}; this edgecnn reads {SCHEMA}")
+    steps = document.pop("preprocessing")
+    groups = {name: kind(**document.pop(name)) for name, kind in GROUPS.items()}
+    preprocessing = Preprocessing(**{**steps, "filters": tuple(steps["filters"])})
+    return Config(**{**document, **groups, "preprocessing": preprocessing})

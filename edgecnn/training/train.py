@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +15,14 @@ import numpy.typing as npt
 
 from edgecnn import backbones
 from edgecnn.data.cache import DecodedPictures, data_hash, decode_pictures
+from edgecnn.data.duplicates import Groups, group_numbers, near_duplicates
 from edgecnn.data.split import split_pictures
+from edgecnn.evaluation.calibration import apply_temperature, fit_temperature, reject_threshold
+from edgecnn.evaluation.figures import split_metrics
 from edgecnn.training import recipes
+from edgecnn.training.devices import prepare_devices
 from edgecnn.training.head import add_pooling, build_head, join
-from edgecnn.training.run import SPLITS, Config, Run, SplitPicture, weights_sha256
+from edgecnn.training.run import SPLITS, Config, Run, SplitPicture, weights_sha256, write_history
 from edgecnn_runtime.dataset import read_dataset
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError
@@ -26,7 +32,15 @@ from edgecnn_runtime.quiet import quiet
 if TYPE_CHECKING:
     import keras
 
+# Of more pictures than these only equal files are kept on one side of a drawn split: comparing takes minutes then, and
+# `edgecnn check` does it.
+MAX_COMPARED = 20_000
+
 Progress = Callable[[str, int, int], None]  # what is done, how much of it, how much in all
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Progress that is not shown."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,7 @@ class Pictures:
         pixels: ``(N, H, W, 3)`` uint8 RGB, preprocessed.
         truth: ``(N,)`` int, index of the label.
         unreadable: (path, reason) of the files left out.
+        groups: indexes of near-duplicates, where a split was drawn and they were looked for.
     """
 
     root: Path
@@ -46,6 +61,7 @@ class Pictures:
     pixels: Picture
     truth: npt.NDArray[np.int64]
     unreadable: tuple[tuple[str, str], ...]
+    groups: Groups = ()
 
     def of(self, split: str) -> npt.NDArray[np.int64]:
         """Indexes of the pictures of a split."""
@@ -57,20 +73,26 @@ class Trained:
     """What training gives."""
 
     model: keras.Model
-    history: dict[str, list[float]]
+    history: list[dict[str, float]]
     metrics: dict[str, Any]
     probabilities: Mapping[str, npt.NDArray[np.float32]]  # split -> (n, classes)
 
 
-def load_pictures(config: Config, progress: Progress | None = None) -> Pictures:
+def load_pictures(config: Config, progress: Progress = silent) -> Pictures:
     """Reads, decodes and splits the data of a new run. Raises EdgecnnError for data that cannot be trained on."""
     dataset = read_dataset(Path(config.data))
     decoded = _decode([picture.path for picture in dataset.pictures], config, progress)
     chosen = [dataset.pictures[index] for index in decoded.readable]
     labels = [picture.label for picture in chosen]
-    splits = split_pictures(
-        labels, config.seed, [picture.split for picture in chosen], decoded.hashes, classes=dataset.labels
-    )
+    given = [picture.split for picture in chosen]
+    groups: Groups = ()
+    numbers = None
+    if not {"val", "test"} <= set(given) and len(chosen) <= MAX_COMPARED:
+        groups = near_duplicates(
+            decoded.pictures, decoded.hashes, lambda done, total: progress("comparing", done, total)
+        )
+        numbers = group_numbers(groups, len(chosen))
+    splits = split_pictures(labels, config.seed, given, decoded.hashes, dataset.labels, numbers)
     for split in ("val", "test"):
         if split not in splits:
             raise EdgecnnError(f"{config.data}: too few pictures to keep any for {split}; each class needs 3 or more")
@@ -82,16 +104,20 @@ def load_pictures(config: Config, progress: Progress | None = None) -> Pictures:
         (_relative(dataset.pictures[index].path, dataset.root), reason) for index, reason in decoded.unreadable
     )
     truth = np.array([dataset.labels.index(label) for label in labels], np.int64)
-    return Pictures(dataset.root, dataset.labels, entries, decoded.pictures, truth, unreadable)
+    return Pictures(dataset.root, dataset.labels, entries, decoded.pictures, truth, unreadable, groups)
 
 
-def reload_pictures(run: Run, data: Path | None = None, progress: Progress | None = None) -> Pictures:
+def reload_pictures(run: Run, data: Path | None = None, progress: Progress = silent) -> Pictures:
     """The pictures of a finished run, from its data or from where they lie now.
 
     Raises EdgecnnError when a picture is missing or is no longer the one that the run saw.
     """
     root = data or Path(run.config.data)
+    _name_new_classes(root, run)
     root = root.parent if root.suffix.lower() == ".csv" and not root.is_dir() else root
+    there = {entry.label for entry in run.pictures if (root / entry.path).is_file()}
+    if there and (lost := set(run.labels) - there):
+        raise EdgecnnError(f"{root}: no picture of class {min(lost)!r} is there any more; restore them, or train again")
     if missing := next((root / entry.path for entry in run.pictures if not (root / entry.path).is_file()), None):
         raise EdgecnnError(f"{missing}: a picture of the run is not there; if they were moved, say where with --data")
     decoded = _decode([root / entry.path for entry in run.pictures], run.config, progress)
@@ -105,8 +131,21 @@ def reload_pictures(run: Run, data: Path | None = None, progress: Progress | Non
     return Pictures(root, run.labels, run.pictures, decoded.pictures, truth, ())
 
 
-def _decode(paths: Sequence[Path], config: Config, progress: Progress | None) -> DecodedPictures:
-    report = None if progress is None else (lambda done, total: progress("decoding", done, total))
+def _name_new_classes(data: Path, run: Run) -> None:
+    """Says on stderr which classes the data have that the run does not know; the run's own keep their numbers."""
+    try:
+        labels = read_dataset(data).labels
+    except EdgecnnError:
+        return  # what is wrong with them is said when the run's pictures are looked for
+    for label in labels:
+        if label not in run.labels:
+            print(f"edgecnn: class {label!r} in {data} is new; {run.folder} does not know it", file=sys.stderr)
+
+
+def _decode(paths: Sequence[Path], config: Config, progress: Progress) -> DecodedPictures:
+    def report(done: int, total: int) -> None:
+        progress("decoding", done, total)
+
     return decode_pictures(paths, config.preprocessing, config.height, config.width, progress=report)
 
 
@@ -117,24 +156,61 @@ def _relative(path: Path, root: Path) -> str:
         return path.as_posix()
 
 
-def train(config: Config, pictures: Pictures, workers: int, progress: Progress | None = None) -> Trained:
-    """Trains by the recipe of the config. Deterministic on one machine's CPU for one config and data."""
+def train(
+    config: Config,
+    pictures: Pictures,
+    folder: Path,
+    workers: int,
+    progress: Progress = silent,
+    tensorboard: bool = False,
+    begun: Callable[[], None] = lambda: None,
+) -> Trained:
+    """Trains by the recipe of the config. Deterministic on one machine's CPU for one config and data.
+
+    Args:
+        folder: where checkpoints and history.csv are kept; what is found there is gone on with.
+        begun: called when nothing but training is left to do.
+    """
+    start = time.perf_counter()
+    with _job(config, pictures, folder, workers, progress, tensorboard) as job:
+        begun()
+        probabilities = recipes.train(job)
+    metrics = {**_metrics(config, pictures, probabilities, job.model, start), **job.notes}
+    return Trained(job.model, job.history, metrics, probabilities)
+
+
+def find_learning_rate(
+    config: Config, pictures: Pictures, workers: int, progress: Progress = silent
+) -> tuple[list[tuple[float, float]], float]:
+    """The loss by learning rate, and the rate to begin with; see `edgecnn.training.rate_finder`."""
+    from edgecnn.training.rate_finder import find_rate
+
+    with _job(config, pictures, Path(), workers, progress, False) as job:
+        return find_rate(job)
+
+
+@contextlib.contextmanager
+def _job(
+    config: Config, pictures: Pictures, folder: Path, workers: int, progress: Progress, tensorboard: bool
+) -> Iterator[recipes.Job]:
+    """The networks to be trained, on the devices that were asked for."""
     with quiet():  # TensorFlow announces itself
         import keras
         import tensorflow as tf
 
-    if config.head.activation == "sigmoid" and len(pictures.labels) != 2:
-        raise EdgecnnError(f"--output sigmoid is for two classes; {config.data} has {len(pictures.labels)}")
-    start = time.perf_counter()
+    strategy = prepare_devices(config.machine)
     keras.utils.set_random_seed(config.seed)
     tf.config.experimental.enable_op_determinism()
-    with quiet():
-        network = backbones.get(config.backbone).build(config.height, config.width, config.weights)
-    features = int(np.prod(add_pooling(network).output_shape[1:]))
-    head = build_head(features, len(pictures.labels), config.head)
-    history, probabilities = recipes.get(config.recipe)(config, pictures, network, head, workers, progress)
-    model = join(network, head)
-    return Trained(model, history, _metrics(config, pictures, probabilities, model, start), probabilities)
+    with strategy.scope():
+        with quiet():
+            network = backbones.get(config.backbone).build(config.height, config.width, config.weights)
+        features = int(np.prod(add_pooling(network, config.head.pooling).output_shape[1:]))
+        head = build_head(features, len(pictures.labels), config.head)
+        model = join(network, head, config.head.pooling)
+        yield recipes.Job(
+            config, pictures, network, head, model, folder, workers, progress,
+            each_epoch=lambda rows: write_history(folder, rows), tensorboard=tensorboard,
+        )  # fmt: skip
 
 
 def _metrics(
@@ -146,14 +222,26 @@ def _metrics(
 ) -> dict[str, Any]:
     accuracy: dict[str, float | None] = dict.fromkeys(SPLITS)
     interval: dict[str, tuple[float, float]] = {}
+    truth = {split: pictures.truth[pictures.of(split)] for split in SPLITS}
     for split, values in probabilities.items():
         if len(values):
-            right = int((values.argmax(1) == pictures.truth[pictures.of(split)]).sum())
+            right = int((values.argmax(1) == truth[split]).sum())
             accuracy[split] = right / len(values)
             interval[split] = wilson_interval(right, len(values))
+    temperature = fit_temperature(probabilities["val"], truth["val"])
+    decision: dict[str, Any] = {"temperature": temperature, "reject_threshold": 0.0, "reject_note": ""}
+    if config.reject_at:
+        try:
+            softened = apply_temperature(probabilities["val"], temperature)
+            found = reject_threshold(softened, truth["val"], config.reject_at)
+            decision |= {"reject_threshold": found.threshold, "answered": found.coverage}
+        except EdgecnnError as error:  # the training is not lost for that
+            decision["reject_note"] = str(error)
     return {
         "accuracy": accuracy,
         "interval": interval,
+        **decision,
+        "test": split_metrics(probabilities["test"], truth["test"], pictures.labels, temperature),
         "pictures": {split: len(pictures.of(split)) for split in SPLITS},
         "unreadable": [list(entry) for entry in pictures.unreadable],
         "data_sha256": data_hash([e.sha256 for e in pictures.entries], [e.label for e in pictures.entries]),
@@ -173,8 +261,8 @@ def load_model(run: Run) -> keras.Model:
     try:
         with quiet():
             network = backbones.get(config.backbone).build(config.height, config.width, "none")
-            features = int(np.prod(add_pooling(network).output_shape[1:]))
-            model = join(network, build_head(features, len(run.labels), config.head))
+            features = int(np.prod(add_pooling(network, config.head.pooling).output_shape[1:]))
+            model = join(network, build_head(features, len(run.labels), config.head), config.head.pooling)
             model.load_weights(path)
     except EdgecnnError:
         raise

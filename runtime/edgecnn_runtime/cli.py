@@ -20,7 +20,7 @@ import typer
 from edgecnn_runtime import __version__, commands
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
-LAB_COMMANDS = ("backbones", "export", "quickstart", "train")
+LAB_COMMANDS = ("augment", "backbones", "check", "compare", "export", "quickstart", "train")
 LAB_INSTALL = "pip install 'edgecnn[cpu]'"
 
 

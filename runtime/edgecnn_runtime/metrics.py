@@ -25,6 +25,22 @@ def wilson_interval(right: int, total: int) -> tuple[float, float]:
     return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
 
 
+def f1_interval(right: int, false_positives: int, false_negatives: int) -> tuple[float, float]:
+    """95 % interval of a class's F1 score, 2 TP / (2 TP + FP + FN).
+
+    Of the n = TP + FP + FN pictures that are of the class or were given its name, TP is binomial with some share J;
+    F1 = 2 J / (1 + J) grows with J, so the ends of J's Wilson interval become the ends of F1's.
+
+    Args:
+        right, false_positives, false_negatives: counts, together > 0.
+
+    Returns:
+        (low, high), fractions in [0, 1].
+    """
+    low, high = wilson_interval(right, right + false_positives + false_negatives)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
 def confusion(truth: Sequence[int], predicted: Sequence[int], classes: int) -> npt.NDArray[np.int64]:
     """``(classes, classes)`` int64: how many pictures of class [row] were taken for class [column]."""
     counts = np.zeros((classes, classes), np.int64)

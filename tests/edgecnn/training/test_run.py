@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgecnn.training.run import check_new, new_folder, read_run, weights_sha256, write_run
+from edgecnn.training.run import begin_run, check_new, part_of, publish_run, read_run, weights_sha256
 from edgecnn.training.train import load_model, reload_pictures
 from edgecnn_runtime.errors import EdgecnnError
 
@@ -32,7 +32,7 @@ def test_run_folder_holds_every_file(finished):
     with open(finished.folder / "history.csv", encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
-    assert finished.history.keys() == {"loss", "accuracy", "val_loss", "val_accuracy"}
+    assert finished.history.keys() == {"stage", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"}
     assert finished.history["loss"] == [float(row["loss"]) for row in rows]
 
     metrics = json.loads((finished.folder / "metrics.json").read_text("utf-8"))
@@ -159,8 +159,8 @@ def test_altered_weights_are_refused(copy):
 
 def test_run_of_a_newer_version_is_refused(copy):
     path = copy / "config.json"
-    path.write_text(path.read_text("utf-8").replace('"schema": 1', '"schema": 2'), "utf-8")
-    with pytest.raises(EdgecnnError, match="schema 2; this edgecnn reads 1"):
+    path.write_text(path.read_text("utf-8").replace('"schema": 2', '"schema": 3'), "utf-8")
+    with pytest.raises(EdgecnnError, match="schema 3; this edgecnn reads 2"):
         read_run(copy)
 
 
@@ -174,38 +174,45 @@ def test_folder_that_is_no_run_is_refused(tmp_path):
 def test_labels_keep_every_character(finished, tmp_path):
     labels = ("Grüne Äpfel", "a\u2028b", " spaced", "日本語")
     pictures = [replace(finished.pictures[0], path='a,b\n"c".png', label=label) for label in labels]
-    write_run(tmp_path, finished.config, labels, pictures, finished.history, finished.metrics, load_model(finished))
-    again = read_run(tmp_path)
+    begin_run(tmp_path / "run", finished.config, labels, pictures, False)
+    publish_run(tmp_path / "run")
+    for name in ("metrics.json", "history.csv"):
+        shutil.copy(finished.folder / name, tmp_path / "run")
+    again = read_run(tmp_path / "run")
     assert again.labels == labels
     assert list(again.pictures) == pictures
 
 
-def test_new_folder_is_whole_or_absent(tmp_path):
+def test_overwriting_keeps_the_old_run_until_the_new_one_is_whole(finished, tmp_path):
     target = tmp_path / "deep" / "run"
-    with pytest.raises(ZeroDivisionError), new_folder(target, False) as folder:
-        (folder / "config.json").write_text(f"{1 / 0}")
-    assert not list(target.parent.iterdir())
-    with new_folder(target, False) as folder:
-        (folder / "config.json").write_text("{}")
-        assert not target.exists()
+
+    def begin(overwrite):
+        return begin_run(target, finished.config, finished.labels, finished.pictures, overwrite)
+
+    assert begin(False) == part_of(target)
+    assert not target.exists()
+    publish_run(target)
+    (target / "more").write_text("old")
+    with pytest.raises(EdgecnnError, match=r"exists already; .*--overwrite"):
+        begin(False)
+    begin(True)
+    assert (target / "more").read_text() == "old"
+    publish_run(target)
+    assert {path.name for path in target.iterdir()} == {"config.json", "labels.txt", "splits.csv"}
     assert [path.name for path in target.parent.iterdir()] == ["run"]
 
 
-def test_overwriting_keeps_the_old_run_until_the_new_one_is_whole(tmp_path):
+def test_interrupted_training_is_not_thrown_away(finished, tmp_path):
     target = tmp_path / "run"
-    with new_folder(target, False) as folder:
-        (folder / "config.json").write_text("old")
-        (folder / "more").write_text("old")
-    with pytest.raises(EdgecnnError, match=r"exists already; .*--overwrite"), new_folder(target, False):
-        pass
-    with pytest.raises(ZeroDivisionError), new_folder(target, True):
-        _ = 1 / 0
-    assert (target / "config.json").read_text() == "old"
-    with new_folder(target, True) as folder:
-        (folder / "config.json").write_text("new")
-    assert [path.name for path in target.iterdir()] == ["config.json"]
-    assert (target / "config.json").read_text() == "new"
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    part = begin_run(target, finished.config, finished.labels, finished.pictures, False)
+    begin_run(target, finished.config, finished.labels, finished.pictures, False)  # nothing was learnt yet
+    (part / "head-done.npz").write_bytes(b"learnt")
+    with pytest.raises(EdgecnnError, match=r"interrupted training; go on with 'edgecnn train --resume .*run'"):
+        begin_run(target, finished.config, finished.labels, finished.pictures, False)
+    with pytest.raises(EdgecnnError, match="its training was interrupted; go on with"):
+        read_run(target)
+    begin_run(target, finished.config, finished.labels, finished.pictures, True)
+    assert not (part / "head-done.npz").exists()
 
 
 def test_what_is_no_run_is_never_overwritten(tmp_path):
@@ -222,18 +229,7 @@ def test_what_is_no_run_is_never_overwritten(tmp_path):
     check_new(tmp_path / "absent", False)
 
 
-def test_place_that_cannot_be_written_is_one_line(tmp_path):
+def test_place_that_cannot_be_written_is_one_line(finished, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(EdgecnnError, match="cannot be written: "), new_folder(tmp_path / "file" / "run", False):
-        pass
-
-
-def test_two_writers_of_one_run_do_not_share_their_folder(tmp_path):
-    with new_folder(tmp_path / "run", False) as one, new_folder(tmp_path / "run2", False) as other:
-        assert one != other
-    with new_folder(tmp_path / "run", True) as one, new_folder(tmp_path / "run", True) as other:
-        (one / "config.json").write_text("one")
-        (other / "config.json").write_text("other")
-        assert one != other
-    assert (tmp_path / "run" / "config.json").read_text() == "one"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run2"]
+    with pytest.raises(EdgecnnError, match="cannot be written: "):
+        begin_run(tmp_path / "file" / "run", finished.config, finished.labels, finished.pictures, False)

@@ -12,7 +12,8 @@ import pytest
 
 from edgecnn.commands._artifacts import calibration_pictures
 from edgecnn.commands._training import train_run
-from edgecnn.training.head import HeadOptions, predict
+from edgecnn.training.head import predict
+from edgecnn.training.options import Augmentation, HeadOptions, Optimization, Tuning
 from edgecnn.training.run import read_run
 from edgecnn.training.train import load_model, load_pictures, reload_pictures, train
 from edgecnn_runtime.errors import EdgecnnError
@@ -20,12 +21,14 @@ from edgecnn_runtime.errors import EdgecnnError
 SPLITS = ("train", "val", "test")
 
 
-def test_colours_and_shapes_are_learnt_from_scratch(shapes, config):
-    options = HeadOptions(epochs=40, batch_size=24, learning_rate=3e-3, patience=40)
-    wanted = config(shapes, head=options, views=1)
-    trained = train(wanted, load_pictures(wanted), workers=2)
+def test_colours_and_shapes_are_learnt_from_scratch(shapes, config, tmp_path):
+    options = Optimization(epochs=40, batch_size=24, learning_rate=3e-3, patience=40)
+    wanted = config(
+        shapes, optimization=options, augmentation=Augmentation(flip="horizontal", crop=0.7, brightness=0.05)
+    )
+    trained = train(wanted, load_pictures(wanted), tmp_path, workers=2)
     assert trained.metrics["accuracy"]["test"] == 1.0
-    assert trained.history["loss"][-1] < trained.history["loss"][0]
+    assert trained.history[-1]["loss"] < trained.history[0]["loss"]
 
 
 def test_reported_accuracy_is_that_of_the_saved_model(finished):
@@ -37,8 +40,8 @@ def test_reported_accuracy_is_that_of_the_saved_model(finished):
 
 
 def test_fast_recipe_trains_the_head_alone(shapes, config, tmp_path):
-    wanted = config(shapes, recipe="fast", views=1, head=HeadOptions(epochs=30))
-    metrics = train_run(wanted, tmp_path / "run", False, 2, None)
+    wanted = config(shapes, recipe="fast", views=1, optimization=Optimization(epochs=30))
+    metrics = train_run(wanted, tmp_path / "run", False, 2)
     assert metrics["accuracy"]["test"] is not None
     run = read_run(tmp_path / "run")
     model, pictures = load_model(run), reload_pictures(run)
@@ -51,8 +54,13 @@ def test_fast_recipe_trains_the_head_alone(shapes, config, tmp_path):
 @pytest.mark.parametrize("recipe", ["fast", "scratch"])
 def test_two_classes_by_one_sigmoid(draw_shapes, config, tmp_path, recipe):
     data = draw_shapes(tmp_path / "two", ("circle", "square"))
-    options = HeadOptions(activation="sigmoid", epochs=30, batch_size=16, learning_rate=1e-2, patience=30)
-    train_run(config(data, head=options, recipe=recipe), tmp_path / "run", False, 2, None)
+    options = Optimization(epochs=100, batch_size=8, learning_rate=1e-2, patience=100)
+    train_run(
+        config(data, head=HeadOptions(output="sigmoid", l2=0.0, dropout=0.0), optimization=options, recipe=recipe),
+        tmp_path / "run",
+        False,
+        2,
+    )
     run = read_run(tmp_path / "run")
     model, pictures = load_model(run), reload_pictures(run)
     assert model.output_shape == (None, 1)
@@ -62,12 +70,12 @@ def test_two_classes_by_one_sigmoid(draw_shapes, config, tmp_path, recipe):
     assert run.metrics["accuracy"]["train"] >= 0.9
 
 
-def test_progress_is_reported_to_its_end(shapes, config):
+def test_progress_is_reported_to_its_end(shapes, config, tmp_path):
     seen: dict[str, tuple[int, int]] = {}
     wanted = config(shapes, recipe="fast", height=40, width=40)
     pictures = load_pictures(wanted, lambda what, done, total: seen.__setitem__(what, (done, total)))
-    train(wanted, pictures, 2, lambda what, done, total: seen.__setitem__(what, (done, total)))
-    assert {"decoding", "training"} < seen.keys()
+    train(wanted, pictures, tmp_path, 2, lambda what, done, total: seen.__setitem__(what, (done, total)))
+    assert {"decoding", "int8", "measuring"} < seen.keys()
     assert all(done == total > 0 for done, total in seen.values()), seen
 
 
@@ -75,7 +83,7 @@ def test_unreadable_pictures_are_listed_and_left_out(draw_shapes, config, tmp_pa
     data = draw_shapes(tmp_path / "data")
     (data / "circle" / "05.png").write_bytes(b"no picture")
     (data / "square" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic")
-    metrics = train_run(config(data), tmp_path / "run", False, 2, None)
+    metrics = train_run(config(data), tmp_path / "run", False, 2)
     assert sum(metrics["pictures"].values()) == 35
     left_out = dict(read_run(tmp_path / "run").metrics["unreadable"])
     assert left_out.keys() == {"circle/05.png", "square/phone.heic"}
@@ -94,7 +102,7 @@ def test_csv_with_given_splits_and_unicode_labels(draw_shapes, config, tmp_path)
         writer.writerow(["path", "label", "split"])
         for folder, label in labels.items():
             writer.writerows([f"{folder}/{i:02}.png", label, given.get(i, "train")] for i in range(6))
-    train_run(config(data / "labels.csv"), tmp_path / "run", False, 2, None)
+    train_run(config(data / "labels.csv"), tmp_path / "run", False, 2)
     run = read_run(tmp_path / "run")
     assert run.labels == ("Grüne Äpfel, reif", "日本 の 猫")
     assert run.metrics["pictures"] == {"train": 8, "val": 2, "test": 2}
@@ -118,7 +126,7 @@ def test_calibration_pictures_come_from_the_training_split(finished):
 
 def test_replaced_picture_is_refused(draw_shapes, config, tmp_path):
     data = draw_shapes(tmp_path / "data", count=4)
-    train_run(config(data), tmp_path / "run", False, 2, None)
+    train_run(config(data), tmp_path / "run", False, 2)
     run = read_run(tmp_path / "run")
     path = data / "circle" / "02.png"
     path.write_bytes(cv2.imencode(".png", np.zeros((9, 9, 3), np.uint8))[1].tobytes())
@@ -134,7 +142,7 @@ def test_replaced_picture_is_refused(draw_shapes, config, tmp_path):
 
 def test_moved_pictures_are_found_by_data(draw_shapes, config, tmp_path):
     data = draw_shapes(tmp_path / "before", count=4)
-    train_run(config(data), tmp_path / "run", False, 2, None)
+    train_run(config(data), tmp_path / "run", False, 2)
     run = read_run(tmp_path / "run")
     before = reload_pictures(run)
     shutil.move(data, tmp_path / "nach her")
@@ -153,7 +161,7 @@ def test_pictures_of_a_moved_csv_are_found_by_data(draw_shapes, config, tmp_path
     data = draw_shapes(tmp_path / "before", ("a", "b"), count=3)
     rows = [f"{name}/{i:02}.png,{name}\n" for name in "ab" for i in range(3)]
     (data / "all.csv").write_text("path,label\n" + "".join(rows), "utf-8")
-    train_run(config(data / "all.csv"), tmp_path / "run", False, 2, None)
+    train_run(config(data / "all.csv"), tmp_path / "run", False, 2)
     run = read_run(tmp_path / "run")
     shutil.move(data, tmp_path / "after")
     with pytest.raises(EdgecnnError, match="say where with --data"):
@@ -165,10 +173,10 @@ def test_pictures_of_a_moved_csv_are_found_by_data(draw_shapes, config, tmp_path
 def test_failed_training_leaves_nothing_and_keeps_the_old_run(finished, draw_shapes, config, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(finished.folder, run)
-    wrong = config(draw_shapes(tmp_path / "data"), head=HeadOptions(activation="sigmoid"))
-    with pytest.raises(EdgecnnError, match=r"sigmoid is for two classes; .* has 3"):
-        train_run(wrong, run, True, 2, None)
+    wrong = config(draw_shapes(tmp_path / "data", ("circle", "square")), tuning=Tuning(unfreeze="all"), height=4)
+    with pytest.raises(EdgecnnError, match="at least"):
+        train_run(wrong, run, True, 2)
     assert read_run(run) == replace(finished, folder=run)
-    with pytest.raises(EdgecnnError, match="two classes"):
-        train_run(wrong, tmp_path / "new", False, 2, None)
+    with pytest.raises(EdgecnnError, match="at least"):
+        train_run(wrong, tmp_path / "new", False, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]

@@ -1,0 +1,208 @@
+"""The recipes' presets, and how options from a file and the command line come upon them."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+from edgecnn import backbones
+from edgecnn.training.options import GROUP_OF, GROUPS, Augmentation, unknown
+from edgecnn.training.run import Config
+from edgecnn_runtime.contract import Fit, Preprocessing
+from edgecnn_runtime.errors import EdgecnnError, UsageError
+
+_LIGHT = {"flip": "horizontal", "crop": 0.5, "contrast": 0.15, "brightness": 0.08}
+
+# What each recipe changes of the defaults in `edgecnn.training.options`. How it trains stands in
+# `edgecnn.training.recipes`.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "fast": {},
+    "standard": {
+        **_LIGHT,
+        "l2": 0.0,
+        "optimizer": "adamw",
+        "learning_rate": 3e-4,
+        "schedule": "cosine",
+        "warmup": 1.0,
+        "weight_decay": 0.02,
+        "batch_size": 32,
+        "epochs": 8,
+        "patience": 0,
+        "label_smoothing": 0.1,
+    },
+    "best": {
+        **_LIGHT,
+        "l2": 0.0,
+        "optimizer": "adamw",
+        "learning_rate": 3e-4,
+        "schedule": "cosine",
+        "warmup": 1.0,
+        "weight_decay": 0.05,
+        "batch_size": 32,
+        "epochs": 20,
+        "patience": 0,
+        "label_smoothing": 0.1,
+        "randaugment": 9.0,
+        "mixup": 0.2,
+        "cutmix": 1.0,
+        "averaging": 0.998,
+    },
+    "scratch": {
+        **_LIGHT,
+        "l2": 0.0,
+        "learning_rate": 1e-3,
+        "batch_size": 64,
+        "patience": 10,
+        "schedule": "plateau",
+    },
+    "course": {
+        "flip": "horizontal",
+        "rotation": 0.2,
+        "zoom": 0.1,
+        "translation": 0.1,
+        "hidden": 512,
+        "dropout": 0.5,
+        "l2": 0.0,
+        "learning_rate": 1e-3,
+        "schedule": "plateau",
+        "batch_size": 32,
+        "epochs": 12,
+        "patience": 10,
+        "min_delta": 0.001,
+        "unfreeze": "10",
+    },
+}
+
+FEW_PICTURES = 300
+FEW_OF_A_CLASS = 15
+# Beyond this many pictures an epoch teaches more than repeating it: standard then makes fewer epochs.
+STANDARD_VIEWS = 25_000
+# Where the backbone is tuned, the input is smaller by this than what the backbone was pretrained with: half the time
+# for training and on the device, and on a few thousand photos no worse (docs/benchmarks.md).
+TUNED_SIZE_FRACTION = 5 / 7
+_SIZE_STEP_PX = 32
+
+_OWN = ("recipe", "backbone", "weights", "size", "fit", "crop_fraction", "filter", "seed", "views")
+_VIEWS = Augmentation(flip="horizontal", rotation=0.03, zoom=0.15, translation=0.06, contrast=0.15, brightness=0.08)
+
+
+def read_options(path: Path) -> dict[str, Any]:
+    """The options that a TOML file gives by their names; tables only group them. Raises EdgecnnError."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise EdgecnnError(f"{path}: cannot be read as TOML: {reason}") from error
+    given: dict[str, Any] = {}
+    for name, value in document.items():
+        for inner, content in value.items() if isinstance(value, dict) else ((name, value),):
+            key = inner.replace("-", "_")
+            if key not in (*_OWN, *GROUP_OF):
+                raise UsageError(f"{path}: no such option: {unknown(key, [*_OWN, *GROUP_OF])}")
+            if key in given:
+                raise UsageError(f"{path}: {key} stands there twice")
+            given[key] = content
+    return given
+
+
+def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int]) -> tuple[Config, str]:
+    """What a run is to do.
+
+    Args:
+        data: folder or CSV.
+        given: options by name, from a file and the command line; the rest comes from the recipe.
+        pictures: label -> how many pictures it has, all splits together.
+
+    Returns:
+        The config, and one line that says what was chosen and why.
+
+    Raises:
+        UsageError: an option has no such value, or options do not go together.
+    """
+    given = dict(given)
+    backbone = backbones.get(_text(given, "backbone", "efficientnet_lite0"))
+    weights = _text(given, "weights", "imagenet" if backbone.imagenet is not None else "none")
+    if weights not in ("imagenet", "none"):
+        weights = os.path.abspath(weights)
+    recipe, why = _text(given, "recipe", "auto"), "as asked"
+    if recipe == "auto":
+        recipe, why = _choose(weights, pictures)
+    if recipe not in PRESETS:
+        raise UsageError(
+            f"--recipe: no such recipe: {unknown(recipe, ['auto', *PRESETS])} (auto, {', '.join(PRESETS)})"
+        )
+    size = _whole(given, "size", _size(recipe, backbone), 8, 4096)
+    merged = {**PRESETS[recipe], **_by_size(recipe, sum(pictures.values())), **given}
+    fit = _text(given, "fit", "crop")
+    if fit not in get_args(Fit):
+        raise UsageError(f"--fit is crop, squash or pad (received: {fit})")
+    views = _whole(given, "views", 0, 0, 50)
+    crop_fraction = given.get("crop_fraction", 1.0)
+    if not isinstance(crop_fraction, int | float) or isinstance(crop_fraction, bool) or not 0.1 <= crop_fraction <= 1:
+        raise UsageError(f"--crop-fraction must lie in [0.1, 1] (received: {crop_fraction!r})")
+    filters = given.get("filter", ())
+    if not isinstance(filters, list | tuple) or not all(isinstance(name, str) for name in filters):
+        raise UsageError(f"filter is a list of names (received: {filters!r})")
+    groups = {
+        group: kind(**{item.name: merged[item.name] for item in fields(kind) if item.name in merged})
+        for group, kind in GROUPS.items()
+    }
+    if views and groups["augmentation"] == Augmentation():
+        groups["augmentation"] = _VIEWS
+    if groups["head"].output == "sigmoid" and len(pictures) != 2:
+        raise UsageError(f"--output sigmoid is for two classes; {data} has {len(pictures)}")
+    config = Config(
+        data=os.path.abspath(data),
+        backbone=backbone.name,
+        height=size,
+        width=size,
+        weights=weights,
+        recipe=recipe,
+        views=views,
+        seed=_whole(given, "seed", 0, 0, 2**31 - 1),
+        preprocessing=Preprocessing(tuple(filters), fit, float(crop_fraction) if fit == "crop" else 1.0),  # type: ignore[arg-type]
+        **groups,
+    )
+    return config, f"{sum(pictures.values()):,} pictures, {len(pictures)} classes: recipe {recipe}, {why}"
+
+
+def _choose(weights: str, pictures: Mapping[str, int]) -> tuple[str, str]:
+    if weights == "none":
+        return "scratch", "because the weights are random: every layer has to learn"
+    total, fewest = sum(pictures.values()), min(pictures.values())
+    if total < FEW_PICTURES or fewest < FEW_OF_A_CLASS:
+        few = f"{total:,} pictures" if total < FEW_PICTURES else f"{fewest} pictures of a class"
+        return "fast", f"because {few} are too few to change the backbone by"
+    return "standard", "because that is enough to tune the backbone; --recipe fast is done in a tenth of the time"
+
+
+def _size(recipe: str, backbone: backbones.Backbone) -> int:
+    if recipe not in ("standard", "best"):
+        return backbone.size_px
+    smaller = round(backbone.size_px * TUNED_SIZE_FRACTION / _SIZE_STEP_PX) * _SIZE_STEP_PX
+    return max(smaller, min(backbone.size_px, backbone.min_size_px))
+
+
+def _by_size(recipe: str, pictures: int) -> dict[str, Any]:
+    """What depends on the size of the data."""
+    if recipe != "standard":
+        return {}
+    return {"epochs": max(2, min(PRESETS["standard"]["epochs"], round(STANDARD_VIEWS / max(pictures, 1))))}
+
+
+def _text(given: Mapping[str, Any], name: str, default: str) -> str:
+    value = given.get(name, default)
+    if not isinstance(value, str):
+        raise UsageError(f"{name} is a text (received: {value!r})")
+    return value
+
+
+def _whole(given: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
+    value = given.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise UsageError(f"--{name} is a whole number from {low} to {high} (received: {value!r})")
+    return value

@@ -1,0 +1,69 @@
+"""The learning-rate finder (Smith 2017, "Cyclical Learning Rates for Training Neural Networks", section 3.3): a short
+training whose rate rises from step to step, and at which rate the loss falls fastest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edgecnn.training.features import engine_outputs
+from edgecnn.training.fit import compile_model, unfreeze
+from edgecnn.training.head import add_pooling
+from edgecnn.training.recipes import Job, batches
+
+LOWEST, HIGHEST = 1e-6, 1.0
+STEPS = 100
+_SMOOTHING = 0.9
+_DIVERGED = 3.0  # times the lowest loss
+
+Losses = list[tuple[float, float]]  # learning rate, smoothed loss
+
+
+def find_rate(job: Job) -> tuple[Losses, float]:
+    """Tries rising learning rates on the part of the model that the job's recipe trains last. The model is spoilt.
+
+    Returns:
+        The loss by rate, and the rate to begin with.
+    """
+    config = job.config
+    options = replace(config.optimization, schedule="constant", warmup=0.0)
+    train = job.pictures.of("train")
+    if config.recipe == "fast":
+        model = job.head
+        chosen = np.random.default_rng(config.seed).permutation(train)[: 4 * options.batch_size]
+        pooled = add_pooling(job.network, config.head.pooling)
+        pixels = [job.pictures.pixels[i] for i in chosen]
+        features = engine_outputs(pooled, pixels, job.workers, lambda done, of: job.progress("float32", done, of))
+    else:
+        model = job.model
+        everything = config.recipe == "scratch"
+        unfreeze(job.network, "all" if everything else config.tuning.unfreeze, normalization=everything)
+        steps, batch = batches(job, options)
+    compile_model(model, options, config.machine, STEPS)
+    losses: Losses = []
+    average = 0.0
+    for step, rate in enumerate(np.geomspace(LOWEST, HIGHEST, STEPS)):
+        model.optimizer.learning_rate.assign(rate)
+        if config.recipe == "fast":
+            rows = np.random.default_rng((config.seed, step)).permutation(len(chosen))[: options.batch_size]
+            loss = float(model.train_on_batch(features[rows], job.targets(chosen[rows]))[0])
+        else:
+            pixels_of_step, wanted, weights = batch(*divmod(step, steps))
+            loss = float(model.train_on_batch(pixels_of_step, wanted, weights)[0])
+        model.reset_metrics()
+        average = _SMOOTHING * average + (1.0 - _SMOOTHING) * loss
+        losses.append((float(rate), average / (1.0 - _SMOOTHING ** (step + 1))))
+        job.progress("trying rates", step + 1, STEPS)
+        if not np.isfinite(loss) or losses[-1][1] > _DIVERGED * min(value for _, value in losses):
+            break
+    return losses, steepest(losses)
+
+
+def steepest(losses: Sequence[tuple[float, float]]) -> float:
+    """The rate at which the loss falls fastest as the rate grows by a factor; before the lowest loss."""
+    rates, values = np.array(losses).T
+    end = max(int(np.nanargmin(values)), 2)
+    slope = np.gradient(values[: end + 1], np.log(rates[: end + 1]))
+    return float(rates[int(np.argmin(slope))])

@@ -1,0 +1,147 @@
+"""Fitting: schedules, balance, what is frozen, what wins; and several devices, as far as a CPU can tell."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edgecnn import backbones
+from edgecnn.training.fit import (
+    _schedule,
+    class_weights,
+    epoch_order,
+    keep_winner,
+    picture_weights,
+    targets,
+    unfreeze,
+)
+from edgecnn.training.options import Optimization
+from edgecnn_runtime.errors import UsageError
+
+
+def _rates(schedule, warmup=0.0):
+    options = Optimization(schedule=schedule, warmup=warmup, learning_rate=0.5, epochs=10)
+    return np.array([float(_schedule(options, 20)(step)) for step in range(200)])
+
+
+@pytest.mark.parametrize("schedule", ["step", "exponential", "cosine"])
+def test_schedules_fall_from_the_rate_to_a_hundredth(schedule):
+    rates = _rates(schedule)
+    assert rates[0] == pytest.approx(0.5)
+    assert (np.diff(rates) <= 1e-9).all()
+    assert rates[-1] == pytest.approx(0.005, rel=0.05)
+
+
+def test_warmup_rises_first():
+    rates = _rates("cosine", warmup=2.0)
+    assert rates.argmax() in (39, 40)
+    assert (np.diff(rates[:39]) > 0).all()
+    assert rates[0] == pytest.approx(0.5 / 40)
+    assert _rates("constant", warmup=1.0)[20:] == pytest.approx(0.5)
+    with pytest.raises(UsageError, match="--warmup does not go with --schedule plateau"):
+        _schedule(Optimization(schedule="plateau", warmup=1.0), 20)
+
+
+def test_class_weights_are_one_on_average_and_make_classes_equal():
+    truth = np.array([0] * 90 + [1] * 10)
+    weights = class_weights(truth, 2, "weights")
+    each = picture_weights(targets(truth, 2, "softmax"), weights)
+    assert each.mean() == pytest.approx(1.0)
+    assert each[truth == 0].sum() == pytest.approx(each[truth == 1].sum())
+    np.testing.assert_allclose(picture_weights(targets(truth, 2, "sigmoid"), weights), each)
+    assert (class_weights(truth, 2, "none") == 1).all()
+
+
+def test_sampling_draws_every_class_as_often():
+    index, truth = np.arange(1000), np.array([0] * 950 + [1] * 50)
+    order = epoch_order(index, truth, "sampling", np.random.default_rng(0))
+    assert len(order) == 1000
+    assert 0.4 < truth[order].mean() < 0.6
+    plain = epoch_order(index, truth, "none", np.random.default_rng(0))
+    assert sorted(plain) == list(index)
+
+
+def _trainable(network):
+    return [layer.name for layer in network.layers if layer.trainable and layer.weights]
+
+
+def test_what_is_unfrozen():
+    network = backbones.get("efficientnet_lite0").build(64, 64, "none")
+    unfreeze(network, "none", normalization=False)
+    assert not network.trainable_weights
+    unfreeze(network, "all", normalization=False)
+    assert len(_trainable(network)) == sum(name.endswith("conv") for name in (layer.name for layer in network.layers))
+    unfreeze(network, "all", normalization=True)
+    assert len(network.trainable_weights) == sum(len(layer.trainable_weights) for layer in network.layers) > 140
+    unfreeze(network, "block", normalization=False)
+    assert {name.split("_")[0] for name in _trainable(network)} == {
+        "block11",
+        "block12",
+        "block13",
+        "block14",
+        "block15",
+        "head",
+    } - set()
+    unfreeze(network, "3", normalization=False)
+    assert _trainable(network) == ["head_conv"]
+
+
+@pytest.mark.parametrize("name", ["vgg16", "basic_cnn", "convnext_tiny", "mobilenet_v3_small"])
+def test_a_last_block_exists_in_every_kind_of_network(name):
+    network = backbones.get(name).build(64, 64, "none")
+    unfreeze(network, "block", normalization=False)
+    assert 0 < len(_trainable(network)) < len([layer for layer in network.layers if layer.weights])
+
+
+def test_the_winner_on_validation_is_kept():
+    import keras
+
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+
+    def weight():
+        return float(model.get_weights()[0][0, 0])
+
+    def measure():
+        return abs(weight() - 1.0), 0.5  # equal accuracy: the loss decides
+
+    for start, trained, winner in ((1.0, 2.0, "start"), (3.0, 1.5, "trained")):
+        model.set_weights([np.array([[trained]], np.float32)])
+        assert keep_winner(model, Optimization(), [np.array([[start]], np.float32)], measure) == winner
+        assert weight() == {"start": start, "trained": trained}[winner]
+
+
+def test_a_missing_gpu_is_one_line(shapes, refused, tmp_path):
+    words = ("--backbone", "basic_cnn", "--size", 32, "--devices", "gpu:0,1", "--json")
+    assert "TensorFlow sees 0 GPU(s)" in refused("train", shapes, "--out", tmp_path / "run", *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [("--devices", "cpu:0,1"), ("--precision", "mixed_bfloat16"), ("--precision", "mixed_float16"), ("--xla",)],
+)
+def test_machine_options_train_in_a_process_of_their_own(edgecnn, shapes, tmp_path, words):
+    given = ("--backbone", "basic_cnn", "--size", 32, "--epochs", 30, "--batch-size", 8, "--learning-rate", 0.003)
+    done = edgecnn("train", shapes, "--out", tmp_path / "run", *given, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accuracy"]["test"] >= 0.8
+    exported = edgecnn("export", tmp_path / "run", "--precision", "float32", "--json")
+    assert exported.returncode == 0, exported.stderr
+    assert all(artifact["max_difference"] <= 1e-2 for artifact in json.loads(exported.stdout)["artifacts"])
+
+
+def test_mirrored_batches_are_shared_out():
+    """Two virtual devices see half a batch each; in a process of its own, since devices are made but once."""
+    code = (
+        "from edgecnn.training.devices import prepare_devices\n"
+        "from edgecnn.training.options import Machine\n"
+        "s = prepare_devices(Machine(devices='cpu:0,1'))\n"
+        "print(s.num_replicas_in_sync)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "2"

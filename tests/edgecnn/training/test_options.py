@@ -1,0 +1,109 @@
+"""Options: checked once, the same on the command line and in a file; presets that the recipes are made of."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from edgecnn.training.options import GROUP_OF, GROUPS, HeadOptions, Optimization, Tuning
+from edgecnn.training.presets import PRESETS, STANDARD_VIEWS, make_config, read_options
+from edgecnn_runtime.errors import EdgecnnError, UsageError
+
+MANY = {"a": 500, "b": 400}
+
+
+def test_names_are_unique_and_every_option_explains_itself():
+    assert len(GROUP_OF) == sum(len(fields(kind)) for kind in GROUPS.values())
+    for kind in GROUPS.values():
+        for item in fields(kind):
+            assert len(item.metadata["help"]) > 5
+            assert item.metadata["help"].endswith("."), item.name
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Optimization(learning_rate=0.0), r"--learning-rate must lie in \[1e-08, 10\]"),
+        (lambda: Optimization(learning_rate=float("nan")), "--learning-rate must lie in"),
+        (lambda: Optimization(epochs=2.5), "--epochs is a int"),
+        (lambda: Optimization(epochs=True), "--epochs is a int"),
+        (lambda: Optimization(optimizer="lion"), "--optimizer is one of adam, adamw, sgd, rmsprop"),
+        (lambda: HeadOptions(dropout="much"), "--dropout is a float"),
+        (lambda: Tuning(unfreeze="some"), "--unfreeze is none, block, all or a number"),
+    ],
+)
+def test_value_out_of_range_says_the_rule_and_what_was_received(make, message):
+    with pytest.raises(UsageError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("recipe", PRESETS)
+def test_presets_are_options(recipe):
+    config, why = make_config(Path("photos"), {"recipe": recipe}, MANY)
+    assert config.recipe == recipe
+    assert why.endswith(f"recipe {recipe}, as asked")
+    for name, value in PRESETS[recipe].items():
+        assert getattr(getattr(config, GROUP_OF[name]), name) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "counts", "recipe", "because"),
+    [
+        ({}, {"a": 100, "b": 100}, "fast", "200 pictures are too few"),
+        ({}, {"a": 1000, "b": 10}, "fast", "10 pictures of a class"),
+        ({}, MANY, "standard", "enough to tune the backbone"),
+        ({"weights": "none"}, MANY, "scratch", "the weights are random"),
+        ({"backbone": "lenet5"}, MANY, "scratch", "the weights are random"),
+    ],
+)
+def test_recipe_is_chosen_by_the_data_and_says_why(given, counts, recipe, because):
+    config, why = make_config(Path("photos"), given, counts)
+    assert config.recipe == recipe
+    assert because in why
+    assert f"{sum(counts.values()):,} pictures, 2 classes: recipe {recipe}" in why
+
+
+def test_more_pictures_need_fewer_epochs_and_a_typed_number_wins():
+    assert make_config(Path("x"), {}, MANY)[0].optimization.epochs == PRESETS["standard"]["epochs"]
+    assert make_config(Path("x"), {}, {"a": STANDARD_VIEWS, "b": STANDARD_VIEWS})[0].optimization.epochs == 2
+    assert make_config(Path("x"), {"epochs": 77}, MANY)[0].optimization.epochs == 77
+
+
+def test_file_and_command_line(tmp_path, here, shapes):
+    path = tmp_path / "mine.toml"
+    path.write_text('seed = 4\nrecipe = "fast"\n[head]\ndropout = 0.5\n[optimization]\nlearning-rate = 1\n', "utf-8")
+    given = read_options(path)
+    assert given == {"seed": 4, "recipe": "fast", "dropout": 0.5, "learning_rate": 1}
+    config, _ = make_config(Path("photos"), given, MANY)
+    assert (config.seed, config.head.dropout, config.optimization.learning_rate) == (4, 0.5, 1)
+
+    from edgecnn.training.run import read_run
+
+    path.write_text('backbone = "basic_cnn"\nsize = 32\nepochs = 9\nbatch_size = 8\n', "utf-8")
+    done = here("train", shapes, "--config", path, "--epochs", 1, "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    made = read_run(tmp_path / "run").config
+    assert (made.backbone, made.optimization.epochs, made.optimization.batch_size) == ("basic_cnn", 1, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("dropuot = 0.5", "did you mean 'dropout'"),
+        ("dropout = [1]", "--dropout is a float"),
+        ("dropout = ", "cannot be read as TOML"),
+        ("dropout = 0.1\n[head]\ndropout = 0.2", "dropout stands there twice"),
+        ("size = '32'", "--size is a whole number"),
+        ("filter = 'gray'", "filter is a list of names"),
+        ("recipe = 3", "recipe is a text"),
+        ("recipe = 'slow'", "no such recipe"),
+    ],
+)
+def test_wrong_file_is_one_line(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(EdgecnnError, match=message) as raised:
+        make_config(Path("photos"), read_options(path), MANY)
+    assert "\n" not in str(raised.value)

@@ -1,0 +1,164 @@
+"""A killed training, resumed, gives the weights of one that was never killed."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgecnn.commands._training import resume_run, train_run
+from edgecnn.training.augment import augment
+from edgecnn.training.options import Augmentation, HeadOptions, Optimization
+from edgecnn.training.run import part_of, read_run
+from edgecnn_runtime.errors import EdgecnnError
+
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def demanding(shapes, config):
+    """A config in which everything has a state: dropout, plateau, early stopping, average of weights, two stages."""
+    return config(
+        shapes,
+        recipe="standard",
+        head=HeadOptions(dropout=0.4, normalization="batch"),
+        optimization=Optimization(
+            optimizer="adam", learning_rate=3e-3, schedule="plateau", batch_size=8, epochs=12, patience=3,
+            averaging=0.9, label_smoothing=0.1,
+        ),
+        augmentation=Augmentation(flip="horizontal", rotation=0.05, crop=0.6, randaugment=5.0, mixup=0.2, cutmix=1.0),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(demanding, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train_run(demanding, folder, False, 2)
+    return read_run(folder)
+
+
+class _Stop(BaseException):
+    """Raised where the process would die."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pictures", [60, 150, 300])
+def test_any_moment_of_an_epoch(demanding, uninterrupted, tmp_path, monkeypatch, pictures):
+    """Dies in the middle of an epoch, after so many augmented pictures, and again after as many more."""
+    from edgecnn.training import recipes
+
+    count = 0
+
+    def dying(*words):
+        nonlocal count
+        count += 1
+        if count % pictures == 0:
+            raise _Stop
+        return augment(*words)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes, "augment", dying)
+        with pytest.raises(BaseException, match=r"_Stop|"):
+            train_run(demanding, folder, False, 2)
+        assert not folder.exists()
+    assert part_of(folder).exists()
+    resume_run(folder, 2)
+    again = read_run(folder)
+    assert again.metrics["weights_sha256"] == uninterrupted.metrics["weights_sha256"]
+    assert again.history == uninterrupted.history
+    assert not part_of(folder).exists()
+
+
+@pytest.mark.slow
+def test_ten_kills_at_random_moments(shapes, tmp_path):
+    words = [
+        sys.executable, "-m", "edgecnn_runtime", "train", str(shapes), "--recipe", "course", "--backbone", "basic_cnn",
+        "--weights", "none", "--size", "32", "--epochs", "6", "--batch-size", "8",
+    ]  # fmt: skip
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    start = time.monotonic()
+    subprocess.run([*words, "--out", str(whole)], check=True, capture_output=True)
+    lasts_s = time.monotonic() - start
+    moments = random.Random(7)
+    command = [*words, "--out", str(run)]
+    kills = 0
+    while not run.exists() and kills < KILLS:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            process.wait(moments.uniform(0.3, 1.0) * lasts_s)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:
+            assert process.returncode == 0, process.stderr.read()
+        if part_of(run).exists():
+            command = [*words[:4], "--resume", str(run)]
+    if not run.exists():
+        subprocess.run(command, check=True, capture_output=True)
+    assert kills > 1
+    assert read_run(run).metrics["weights_sha256"] == read_run(whole).metrics["weights_sha256"]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_with_one_line_and_a_resumable_run(shapes, tmp_path, signal_number):
+    run = tmp_path / "run"
+    words = ("--backbone", "basic_cnn", "--weights", "none", "--size", "32", "--epochs", "100000", "--patience", "0")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgecnn_runtime", "train", str(shapes), "--out", str(run), *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (part_of(run) / "network.npz").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal_number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error == f"edgecnn: error: interrupted; go on with: edgecnn train --resume {run}\n"
+    assert (part_of(run) / "history.csv").read_text().startswith("epoch,stage,")
+    with pytest.raises(EdgecnnError, match="was interrupted"):
+        read_run(run)
+
+
+def test_nothing_to_resume_is_one_line(here, refused, finished, tmp_path):
+    assert "nothing to resume: the run does not exist" in refused("train", "--resume", tmp_path / "nowhere")
+    assert "nothing to resume: the run is complete" in refused("train", "--resume", finished.folder)
+    assert "--resume takes no other options" in refused("train", "--resume", finished.folder, "--epochs", 3, code=2)
+    assert "name the data, or an interrupted run" in refused("train", code=2)
+
+
+def test_damaged_checkpoint_is_one_line(demanding, tmp_path, refused, monkeypatch):
+    from edgecnn.training.run import begin_run
+    from edgecnn.training.train import load_pictures
+
+    pictures = load_pictures(demanding)
+    folder = tmp_path / "run"
+    part = begin_run(folder, demanding, pictures.labels, pictures.entries, False)
+    (part / "head-done.npz").write_bytes(Path(__file__).read_bytes())
+    assert "head-done.npz: the checkpoint is damaged" in refused("train", "--resume", folder)
+
+
+def test_full_disk_is_one_line_and_loses_nothing(demanding, tmp_path, monkeypatch):
+    from edgecnn.training import callbacks
+
+    whole = callbacks.np.savez
+
+    def full(stream, **arrays):
+        if "model/0" in arrays:
+            raise OSError(28, "No space left on device")
+        whole(stream, **arrays)
+
+    monkeypatch.setattr(callbacks.np, "savez", full)
+    with pytest.raises(EdgecnnError, match=r"No space left on device\); make room, then: edgecnn train --resume"):
+        train_run(demanding, tmp_path / "run", False, 2)
+    assert (part_of(tmp_path / "run") / "head-done.npz").exists()
+    assert not list(part_of(tmp_path / "run").glob(".*.tmp"))
