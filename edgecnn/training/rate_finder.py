@@ -33,7 +33,7 @@ def find_rate(job: Job) -> tuple[Losses, float]:
     if config.recipe == "fast":
         model = job.head
         chosen = np.random.default_rng(config.seed).permutation(train)[: 4 * options.batch_size]
-        pooled = add_pooling(job.network, config.head.pooling)
+        pooled = add_pooling(job.in_float32()[0], config.head.pooling)
         pixels = [job.pictures.pixels[i] for i in chosen]
         features = engine_outputs(pooled, pixels, job.workers, lambda done, of: job.progress("float32", done, of))
     else:

@@ -37,7 +37,7 @@ from edgecnn.training.fit import (
     unfreeze,
     watchers,
 )
-from edgecnn.training.head import add_pooling, by_class, predict
+from edgecnn.training.head import add_pooling, build, by_class, predict
 from edgecnn.training.options import Optimization
 from edgecnn.training.run import SPLITS, Config
 
@@ -50,6 +50,8 @@ CALIBRATION_PICTURES = 32
 # int8 features that are farther off than this are noise; EfficientNet-Lite0 was seen at 0.18 on photos of clothes and
 # at 0.36 on tiny grey pictures, and both made a better head.
 MAX_RELATIVE_ERROR = 0.7
+
+MIN_COPIES = 0.01  # share of near-duplicates below which nothing worth telling could be feigned
 
 Progress = Callable[[str, int, int], None]
 Rows = list[dict[str, float]]
@@ -91,6 +93,18 @@ class Job:
         """Of the pictures at `index`."""
         return targets(self.pictures.truth[index], self.classes, self.config.head.output)
 
+    def in_float32(self) -> tuple[keras.Model, keras.Model]:
+        """Network and model as the converters want them: with mixed precision, copies that compute in float32."""
+        import keras
+
+        if self.config.machine.precision == "float32":
+            return self.network, self.model
+        keras.mixed_precision.set_global_policy("float32")
+        network, _, model = build(self.config, self.classes, "none")
+        keras.mixed_precision.set_global_policy(self.config.machine.precision)
+        model.set_weights(self.model.get_weights())
+        return network, model
+
 
 def train(job: Job) -> Probabilities:
     """Trains by the recipe of the config, in place.
@@ -110,6 +124,7 @@ def train(job: Job) -> Probabilities:
         gently = replace(config.optimization, learning_rate=config.tuning.fine_tuning_rate)
         _stage(job, "head", lambda: whole(job, "head", "none", config.optimization))
         _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, gently))
+    job.model = job.in_float32()[1]
     outputs = engine_outputs(
         job.model, job.pictures.pixels, job.workers, lambda done, total: job.progress("measuring", done, total)
     )
@@ -125,13 +140,15 @@ def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
     done = read_arrays(path)
     if done is None:
         rows = work()
-        weights = {f"{number}": array for number, array in enumerate(job.model.get_weights())}
-        write_arrays(path, {**weights, "note": np.array(json.dumps({"rows": rows, "notes": job.notes}))})
+        # Not the weights alone: the next stage goes on with the seeds of the dropout layers.
+        state = {f"{number}": np.asarray(variable) for number, variable in enumerate(job.model.variables)}
+        write_arrays(path, {**state, "note": np.array(json.dumps({"rows": rows, "notes": job.notes}))})
         (job.folder / f"{name}.npz").unlink(missing_ok=True)
     else:
         note = json.loads(str(done.pop("note")))
         rows, job.notes = note["rows"], note["notes"]
-        job.model.set_weights([done[str(number)] for number in range(len(done))])
+        for number, variable in enumerate(job.model.variables):
+            variable.assign(done[str(number)])
     number = 1 + int(job.history[-1]["stage"]) if job.history else 1
     job.history += [{"stage": number, **row} for row in rows]
     job.each_epoch(job.history)
@@ -147,7 +164,7 @@ def head_on_features(job: Job, options: Optimization) -> Rows:
     config, pictures = job.config, job.pictures
     train, val = pictures.of("train"), pictures.of("val")
     calibration = np.random.default_rng(config.seed).permutation(train)[:CALIBRATION_PICTURES]
-    pooled = add_pooling(job.network, config.head.pooling)
+    pooled = add_pooling(job.in_float32()[0], config.head.pooling)
     floating, quantized = feature_graphs(pooled, [np.asarray(pictures.pixels[i]) for i in calibration])
 
     def look(graph: bytes, what: str, *indexes: npt.NDArray[np.int64], views: int = 0) -> list[Features]:
@@ -177,12 +194,14 @@ def head_on_features(job: Job, options: Optimization) -> Rows:
 def feign(job: Job, features: Features, index: npt.NDArray[np.int64]) -> None:
     """Notes how much accuracy a split that tears near-duplicates apart would have feigned, by the features ``(n, F)``
     of the pictures at `index`."""
+    copies = sum(len(group) for group in job.pictures.groups)
+    if copies < MIN_COPIES * len(job.pictures.entries):
+        return
     place = {int(picture): position for position, picture in enumerate(index)}
     inside = [[place[i] for i in group if i in place] for group in job.pictures.groups]
     numbers = group_numbers([group for group in inside if len(group) > 1], len(index))
     found = feigned_accuracy(features, job.pictures.truth[index], numbers, job.config.seed, job.classes)
     if found is not None:
-        copies = sum(len(group) for group in job.pictures.groups)
         job.notes["feigned"] = {"pictures": copies, "groups": len(job.pictures.groups), **asdict(found)}
 
 
@@ -205,6 +224,7 @@ def _fit_head(
     steps = -(-len(index) // options.batch_size)
     compile_model(job.head, options, job.config.machine, steps, steps_per_execution=8)  # a step takes less than a call
     rows: Rows = []
+    tensorboard = [keras.callbacks.TensorBoard(job.folder / "tensorboard" / "head")] if job.tensorboard else []
 
     def note(epoch: int, logs: dict[str, float]) -> None:
         rows.append({**logs, "learning_rate": float(np.asarray(job.head.optimizer.learning_rate))})
@@ -217,7 +237,7 @@ def _fit_head(
         batch_size=options.batch_size,
         epochs=options.epochs,
         validation_data=(np.concatenate([part for part, _ in check]), job.targets(val_index)),
-        callbacks=[*watchers(options), keras.callbacks.LambdaCallback(on_epoch_end=note)],
+        callbacks=[*watchers(options), *tensorboard, keras.callbacks.LambdaCallback(on_epoch_end=note)],
         verbose=0,
     )
     return [{name: float(value) for name, value in row.items()} for row in rows]

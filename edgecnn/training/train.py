@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn import backbones
 from edgecnn.data.cache import DecodedPictures, data_hash, decode_pictures
 from edgecnn.data.duplicates import Groups, group_numbers, near_duplicates
 from edgecnn.data.split import split_pictures
@@ -21,7 +20,7 @@ from edgecnn.evaluation.calibration import apply_temperature, fit_temperature, r
 from edgecnn.evaluation.figures import split_metrics
 from edgecnn.training import recipes
 from edgecnn.training.devices import prepare_devices
-from edgecnn.training.head import add_pooling, build_head, join
+from edgecnn.training.head import build
 from edgecnn.training.run import SPLITS, Config, Run, SplitPicture, weights_sha256, write_history
 from edgecnn_runtime.dataset import read_dataset
 from edgecnn_runtime.decode import Picture
@@ -203,14 +202,14 @@ def _job(
     tf.config.experimental.enable_op_determinism()
     with strategy.scope():
         with quiet():
-            network = backbones.get(config.backbone).build(config.height, config.width, config.weights)
-        features = int(np.prod(add_pooling(network, config.head.pooling).output_shape[1:]))
-        head = build_head(features, len(pictures.labels), config.head)
-        model = join(network, head, config.head.pooling)
-        yield recipes.Job(
-            config, pictures, network, head, model, folder, workers, progress,
-            each_epoch=lambda rows: write_history(folder, rows), tensorboard=tensorboard,
-        )  # fmt: skip
+            network, head, model = build(config, len(pictures.labels), config.weights)
+        try:
+            yield recipes.Job(
+                config, pictures, network, head, model, folder, workers, progress,
+                each_epoch=lambda rows: write_history(folder, rows), tensorboard=tensorboard,
+            )  # fmt: skip
+        finally:
+            keras.mixed_precision.set_global_policy("float32")
 
 
 def _metrics(
@@ -260,9 +259,7 @@ def load_model(run: Run) -> keras.Model:
     path = run.folder / "model.keras"
     try:
         with quiet():
-            network = backbones.get(config.backbone).build(config.height, config.width, "none")
-            features = int(np.prod(add_pooling(network, config.head.pooling).output_shape[1:]))
-            model = join(network, build_head(features, len(run.labels), config.head), config.head.pooling)
+            model = build(config, len(run.labels), "none")[2]
             model.load_weights(path)
     except EdgecnnError:
         raise

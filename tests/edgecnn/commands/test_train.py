@@ -176,3 +176,27 @@ def test_killed_training_leaves_no_run_and_the_next_one_works(here, shapes, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run.part"]
     assert _document(here(*words, "--json", "--overwrite"))["pictures"]["train"] == 24
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "run"]
+
+
+def test_tensorboard_files_are_written_for_every_stage(here, shapes, tmp_path):
+    words = ("--recipe", "standard", *SCRATCH, "--tensorboard")
+    done = here("train", shapes, "--out", tmp_path / "run", *words)
+    assert done.returncode == 0, done.stderr
+    for stage in ("head", "backbone"):
+        assert list((tmp_path / "run" / "tensorboard" / stage / "train").glob("events.*"))
+
+
+def test_reject_threshold_goes_into_the_run_or_says_why_not(here, shapes, tmp_path):
+    words = ("--reject-at", "30%", *SCRATCH, "--epochs", 40, "--learning-rate", 0.003, "--json")
+    metrics = _document(here("train", shapes, "--out", tmp_path / "run", *words))
+    assert 0.0 <= metrics["reject_threshold"] < 1.0
+    assert read_run(tmp_path / "run").config.reject_at == 0.3
+    done = here("train", shapes, "--out", tmp_path / "other", "--reject-at", "0.001", *SCRATCH)
+    assert done.returncode == 0
+    assert "no reject threshold: no threshold keeps wrong answers to 0.1 %" in done.stderr
+
+
+@pytest.mark.parametrize("share", ["5 percent", "0", "100%", "-1%"])
+def test_wrong_share_is_one_line(shapes, refused, tmp_path, share):
+    words = ("train", shapes, "--out", tmp_path / "run", "--reject-at", share)
+    assert "--reject-at is a share such as 5% or 0.05" in refused(*words, code=2)

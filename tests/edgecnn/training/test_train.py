@@ -180,3 +180,33 @@ def test_failed_training_leaves_nothing_and_keeps_the_old_run(finished, draw_sha
     with pytest.raises(EdgecnnError, match="at least"):
         train_run(wrong, tmp_path / "new", False, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "run"]
+
+
+def test_near_duplicates_stay_on_one_side_and_the_gain_of_tearing_them_is_told(draw_shapes, config, tmp_path):
+    data = draw_shapes(tmp_path / "data", count=10)
+    for folder in data.iterdir():
+        for path in sorted(folder.iterdir()):
+            picture = cv2.imread(str(path))
+            for shift in range(1, 4):  # a burst
+                cv2.imwrite(str(path.with_stem(f"{path.stem}-{shift}")), np.roll(picture, shift, axis=1))
+    pictures = load_pictures(config(data, height=64, width=64))
+    assert len(pictures.groups) >= 25
+    for group in pictures.groups:
+        assert len({pictures.entries[i].split for i in group}) == 1
+    run = tmp_path / "run"
+    train_run(config(data, height=64, width=64, recipe="fast"), run, False, 2)
+    feigned = read_run(run).metrics["feigned"]
+    assert feigned["groups"] == len(pictures.groups)
+    assert feigned["random"] >= feigned["grouped"]
+
+
+def test_class_that_vanished_or_is_new_is_named(draw_shapes, config, tmp_path, capsys):
+    data = draw_shapes(tmp_path / "data")
+    train_run(config(data), tmp_path / "run", False, 2)
+    run = read_run(tmp_path / "run")
+    shutil.copytree(data / "circle", data / "blob")
+    assert reload_pictures(run).labels == ("circle", "square", "triangle")
+    assert capsys.readouterr().err == f"edgecnn: class 'blob' in {data} is new; {run.folder} does not know it\n"
+    shutil.rmtree(data / "square")
+    with pytest.raises(EdgecnnError, match="no picture of class 'square' is there any more"):
+        reload_pictures(run)
