@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ import typer
 
 from edgecnn.commands._options import with_options
 from edgecnn_runtime.commands import cores, print_json
-from edgecnn_runtime.errors import UsageError
+from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 
 @with_options("head", "optimization", "tuning", "augmentation", "machine")
@@ -64,6 +65,8 @@ def train(
 
     if (data is None) == (resume is None):
         raise UsageError("name the data, or an interrupted run with --resume")
+    if tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise EdgecnnError("--tensorboard needs a package more: run \"pip install 'edgecnn[tensorboard]'\"")
     own: dict[str, Any] = {
         "backbone": backbone,
         "weights": weights,

@@ -23,6 +23,7 @@ Measure = Callable[[], tuple[float, float]]  # cross-entropy and accuracy on val
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 3
 FLOOR = 0.01  # of the learning rate, where a schedule ends
 MOMENTUM = 0.9
+TOP_FRACTION = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -237,19 +238,22 @@ def unfreeze(network: keras.Model, what: str, normalization: bool) -> None:
     """Makes a part of the backbone trainable and freezes the rest.
 
     Args:
-        what: "none"; "all"; "block", the layers from the last reduction of the feature map on that has weights after
-            it; or a number of layers, counted from the end.
+        what: "none"; "all"; "top", the layers from the first map of at most an eighth of the picture's side on (those
+            before it see edges and colours, and cost half the time); "block", the layers from the last reduction of
+            the map on that has weights after it; or a number of layers, counted from the end.
         normalization: whether batch normalisation learns too, statistics included. Frozen, it stays as it was
             pretrained: batches are small here, and it takes half the time.
     """
     import keras
 
     layers = network.layers
+    sides = [layer.output.shape[1] if len(layer.output.shape) == 4 else 0 for layer in layers]
     if what == "block":
-        sides = [layer.output.shape[1] if len(layer.output.shape) == 4 else 0 for layer in layers]
         starts = [i for i in range(1, len(layers)) if sides[i] < sides[i - 1]]
         start = max((i for i in starts if any(layer.weights for layer in layers[i:])), default=0)
         count = len(layers) - start
+    elif what == "top":
+        count = len(layers) - next(i for i, side in enumerate(sides) if side <= sides[0] * TOP_FRACTION)
     else:
         count = int(what) if what.isdecimal() else {"none": 0, "all": len(layers)}[what]
     for position, layer in enumerate(layers):

@@ -106,13 +106,15 @@ class Optimization(Checked):
 class Tuning(Checked):
     """What of the backbone is trained, where a recipe trains it."""
 
-    unfreeze: str = option("all", "How much is trained: none, block (the last one), all, or the last N layers.")
+    unfreeze: str = option(
+        "all", "How much is trained: none, block (the last), top (all but the large maps), all, or the last N layers."
+    )
     fine_tuning_rate: float = option(1e-5, "Learning rate of the second part of recipe course.", low=1e-8, high=1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.unfreeze not in ("none", "block", "all") and not self.unfreeze.isdecimal():
-            raise UsageError(f"--unfreeze is none, block, all or a number of layers (received: {self.unfreeze})")
+        if self.unfreeze not in ("none", "block", "top", "all") and not self.unfreeze.isdecimal():
+            raise UsageError(f"--unfreeze is none, block, top, all or a number of layers (received: {self.unfreeze})")
 
 
 @dataclass(frozen=True)

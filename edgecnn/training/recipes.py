@@ -215,9 +215,11 @@ def _fit_head(
     import keras
 
     index = np.concatenate([part for _, part in known])
-    rng = np.random.default_rng(job.config.seed)
-    chosen = epoch_order(np.arange(len(index)), job.pictures.truth[index], options.balance, rng)
-    features, index = np.concatenate([part for part, _ in known])[chosen], index[chosen]
+    features = np.concatenate([part for part, _ in known])
+    if options.balance == "sampling":  # else Keras shuffles, without a second copy of the features
+        rng = np.random.default_rng(job.config.seed)
+        chosen = epoch_order(np.arange(len(index)), job.pictures.truth[index], options.balance, rng)
+        features, index = features[chosen], index[chosen]
     val_index = np.concatenate([part for _, part in check])
     wanted = job.targets(index)
     weights = class_weights(job.pictures.truth[index], job.classes, options.balance)

@@ -85,7 +85,9 @@ def test_what_is_unfrozen():
         "block14",
         "block15",
         "head",
-    } - set()
+    }
+    unfreeze(network, "top", normalization=False)
+    assert _trainable(network)[0] == "block3_depthwise_conv"
     unfreeze(network, "3", normalization=False)
     assert _trainable(network) == ["head_conv"]
 

@@ -31,7 +31,7 @@ def test_names_are_unique_and_every_option_explains_itself():
         (lambda: Optimization(epochs=True), "--epochs is a int"),
         (lambda: Optimization(optimizer="lion"), "--optimizer is one of adam, adamw, sgd, rmsprop"),
         (lambda: HeadOptions(dropout="much"), "--dropout is a float"),
-        (lambda: Tuning(unfreeze="some"), "--unfreeze is none, block, all or a number"),
+        (lambda: Tuning(unfreeze="some"), "--unfreeze is none, block, top, all or a number"),
     ],
 )
 def test_value_out_of_range_says_the_rule_and_what_was_received(make, message):
