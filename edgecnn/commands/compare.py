@@ -116,18 +116,16 @@ def _print_table(found: list[Candidate], front: set[str]) -> None:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "backbone", "val", "test", "int8 test (95 %)", "latency", "size", "training"):
+    for column in ("", "backbone", "val", "int8 test (95 %)", "latency", "size"):  # 80 columns hold no more
         table.add_column(column, justify="left" if column in ("", "backbone") else "right", no_wrap=True)
     for one in found:
         table.add_row(
             "●" if one.backbone in front else "",
             one.backbone,
             f"{one.val:.1%}",
-            f"{one.test:.1%}",
             f"{one.int8_test:.1%} ({100 * one.interval[0]:.1f}-{100 * one.interval[1]:.1f})",
             f"{one.latency_ms:.2f} ms",
             f"{one.size_mb:.2f} MB",
-            f"{one.train_s:.0f} s",
         )
     Console().print(table)
     print("● no other one is at least as accurate on validation, as fast and as small")

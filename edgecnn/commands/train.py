@@ -15,6 +15,12 @@ from edgecnn.commands._options import with_options
 from edgecnn_runtime.commands import cores, print_json
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
+_KEPT = {
+    "trained": "kept: the tuned weights, best on validation",
+    "averaged": "kept: the average of the tuned weights, best on validation",
+    "start": "kept: the head on the frozen backbone; tuning it did not win on validation (try more --epochs)",
+}
+
 
 @with_options("head", "optimization", "tuning", "augmentation", "machine")
 def train(
@@ -47,7 +53,7 @@ def train(
         str | None, typer.Option(help="Share of wrong answers to accept, as 5%: less sure ones become 'unknown'.")
     ] = None,
     find_learning_rate: Annotated[
-        bool, typer.Option("--find-learning-rate", help="Train nothing; try rising rates and name one.")
+        bool, typer.Option("--find-learning-rate", help="Keep no model: try rising rates and name one.")
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write RUN/tensorboard.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run folder.")] = False,
@@ -152,6 +158,8 @@ def _print_outcome(folder: Path, metrics: Mapping[str, Any]) -> None:
             f"{found['pictures']} near-duplicates in {found['groups']} groups stay on one side of the split; "
             f"torn apart they would feign {gain}"
         )
+    if kept := metrics.get("kept"):
+        print(_KEPT[kept])
     for split in ("val", "test"):
         low, high = metrics["interval"][split]
         print(

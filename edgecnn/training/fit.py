@@ -23,6 +23,9 @@ Measure = Callable[[], tuple[float, float]]  # cross-entropy and accuracy on val
 PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.5, 3
 FLOOR = 0.01  # of the learning rate, where a schedule ends
 MOMENTUM = 0.9
+# Of batch normalisation that learns. With 0.99 and 0.999, as the families have it, a few hundred steps leave the
+# statistics near their first values, and the network says the same of every picture.
+NORMALIZATION_MOMENTUM = 0.9
 TOP_FRACTION = 1 / 8
 
 
@@ -200,13 +203,14 @@ def _dataset(stage: Stage, first: int, epochs: int, model: keras.Model) -> Any:
 
     shapes = [(None, *model.input_shape[1:]), (None, *model.output_shape[1:]), (None,)]
 
-    def batch(step: Any) -> Any:
+    def make(step: Any) -> Any:
         made = tf.numpy_function(
             lambda number: stage.batch(*divmod(int(number), stage.steps)), [step], [tf.float32] * 3
         )
         return tuple(tf.ensure_shape(part, shape) for part, shape in zip(made, shapes, strict=True))
 
     steps = tf.data.Dataset.range(first * stage.steps, epochs * stage.steps)
+    batch = tf.autograph.experimental.do_not_convert(make)  # plain Python, which AutoGraph would warn about
     return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
@@ -258,4 +262,6 @@ def unfreeze(network: keras.Model, what: str, normalization: bool) -> None:
         count = int(what) if what.isdecimal() else {"none": 0, "all": len(layers)}[what]
     for position, layer in enumerate(layers):
         is_normalization = isinstance(layer, keras.layers.BatchNormalization)
+        if is_normalization and normalization:
+            layer.momentum = min(layer.momentum, NORMALIZATION_MOMENTUM)
         layer.trainable = position >= len(layers) - count and (normalization or not is_normalization)
