@@ -1,5 +1,6 @@
 # make demo   set up a private .venv and run the quickstart
-# make test   set up what tests need and run them all
+# make test   set up what tests need and run them
+# make test-docs, make test-all   also the course's commands; also the largest networks
 # make lint   ruff, mypy, import-linter
 
 PYTHON ?= python3
@@ -14,13 +15,16 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 endif
 PROJECTS := pyproject.toml converters/pyproject.toml runtime/pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-docs test-all lint clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/edgecnn quickstart --out runs/quickstart --overwrite
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not all"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not all and not docs"
+
+test-docs: $(VENV)/.test
+	@$(BIN)/python -m pytest -m docs tests/docs
 
 test-all: $(VENV)/.test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

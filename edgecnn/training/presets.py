@@ -30,7 +30,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "warmup": 1.0,
         "weight_decay": 0.02,
         "batch_size": 32,
-        "epochs": 10,
+        "epochs": 8,
         "patience": 0,
         "label_smoothing": 0.1,
         "averaging": 0.99,
@@ -82,7 +82,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 FEW_PICTURES = 300
 FEW_OF_A_CLASS = 15
 # Beyond this many pictures an epoch teaches more than repeating it: standard then makes fewer epochs.
-STANDARD_VIEWS = 30_000
+STANDARD_VIEWS = 25_000
 # Where the backbone is tuned, the input is smaller by this than what the backbone was pretrained with: half the time
 # for training and on the device, and on a few thousand photos no worse (docs/benchmarks.md).
 TUNED_SIZE_FRACTION = 5 / 7
