@@ -1,6 +1,7 @@
 # make demo   set up a private .venv and run the quickstart
 # make test   set up what tests need and run them
-# make test-docs, make test-all   also the course's commands; also the largest networks
+# make test-long   the tests that take minutes: kills and resumptions, every command of the course
+# make test-all    all of them, and the largest networks
 # make lint   ruff, mypy, import-linter
 
 PYTHON ?= python3
@@ -15,16 +16,16 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 endif
 PROJECTS := pyproject.toml converters/pyproject.toml runtime/pyproject.toml constraints.txt
 
-.PHONY: demo test test-docs test-all lint clean
+.PHONY: demo test test-long test-all lint clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/edgecnn quickstart --out runs/quickstart --overwrite
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not all and not docs"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not all and not long"
 
-test-docs: $(VENV)/.test
-	@$(BIN)/python -m pytest -m docs tests/docs
+test-long: $(VENV)/.test
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 test-all: $(VENV)/.test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

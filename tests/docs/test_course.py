@@ -72,7 +72,7 @@ def lessons(tmp_path):
     return tmp_path
 
 
-@pytest.mark.docs
+@pytest.mark.long
 def test_the_lessons_run_in_order(lessons):
     for block in _blocks("course.md"):
         if OWN_PHOTOS in block:

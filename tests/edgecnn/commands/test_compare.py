@@ -23,7 +23,7 @@ def test_pareto_front_keeps_whatever_is_best_at_something():
     assert pareto([quick, _candidate("e", 0.8, 1, 5)]) == {"b", "e"}, "equals do not beat each other"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compared_networks_have_runs_artifacts_and_a_page(here, shapes, tmp_path):
     words = ("compare", shapes, "--backbones", "basic_cnn,lenet5", "--out", tmp_path / "both", *QUICK)
     done = here(*words, "--json")

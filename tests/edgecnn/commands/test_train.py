@@ -161,7 +161,7 @@ def test_killed_training_leaves_no_run_and_the_next_one_works(here, shapes, tmp_
     monkeypatch.setenv("EDGECNN_CACHE", str(tmp_path / "cache"))
     words = ["train", shapes, "--out", tmp_path / "run", *SCRATCH]
     endless = [*words, "--epochs", 100_000, "--patience", 100_000]
-    process = subprocess.Popen([sys.executable, "-m", "edgecnn_runtime", *map(str, endless)])
+    process = subprocess.Popen([sys.executable, "-m", "edgecnn_runtime", *map(str, endless)], stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while not list((tmp_path / "cache").rglob("*.pictures")):

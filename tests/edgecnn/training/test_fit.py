@@ -122,7 +122,7 @@ def test_a_missing_gpu_is_one_line(shapes, refused, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [("--devices", "cpu:0,1"), ("--precision", "mixed_bfloat16"), ("--precision", "mixed_float16"), ("--xla",)],

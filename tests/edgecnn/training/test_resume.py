@@ -47,7 +47,7 @@ class _Stop(Exception):  # noqa: N818
     """Raised where the process would die."""
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("pictures", [30, 75, 130])
 def test_any_moment_of_an_epoch(demanding, uninterrupted, tmp_path, monkeypatch, pictures):
     """Dies in the middle of an epoch, after so many augmented pictures, and again after as many more."""
@@ -76,7 +76,7 @@ def test_any_moment_of_an_epoch(demanding, uninterrupted, tmp_path, monkeypatch,
     assert not part_of(folder).exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ten_kills_at_random_moments(shapes, tmp_path):
     words = [
         sys.executable, "-m", "edgecnn_runtime", "train", str(shapes), "--recipe", "course", "--backbone", "basic_cnn",
