@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn.evaluation.calibration import apply_temperature
 from edgecnn.evaluation.summary import write_run_report
 from edgecnn.training.head import predict
 from edgecnn.training.run import Config, Run
@@ -16,6 +15,7 @@ from edgecnn.training.train import Pictures, load_model
 from edgecnn_converters import formats
 from edgecnn_converters.artifacts import Artifact, TestSet, make_artifact
 from edgecnn_converters.freeze import freeze
+from edgecnn_runtime.classifier import apply_temperature
 from edgecnn_runtime.contract import Contract, Decision, Provenance
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
@@ -68,11 +68,7 @@ def export_run(
     calibration = calibration_pictures(pictures, run.config.seed)
     made = make_all(function, contract, variants, calibration, test, run.folder / "artifacts", workers, progress)
     if test is not None:
-        write_run_report(
-            run, pictures, {"test": reference}, run.folder.name, made, commands,
-            model=model, temperature=decision.temperature, reject_threshold=decision.reject_threshold,
-            command=run.config.command,
-        )  # fmt: skip
+        write_run_report(run, pictures, {"test": reference}, run.folder.name, made, commands, model)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shutil
 import signal
 import threading
@@ -70,29 +71,31 @@ def _train(
     begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     part = part_of(folder)
+    problem: EdgecnnError
     try:
         with _terminable():
             trained = train(config, pictures, part, workers, progress, tensorboard, begun)
             finish_run(folder, trained.metrics, trained.model)
             history = {name: [row[name] for row in trained.history] for name in (trained.history or [{}])[0]}
             run = Run(part, config, pictures.labels, pictures.entries, history, trained.metrics)
-            write_run_report(
-                run, pictures, trained.probabilities, folder.name, model=trained.model,
-                temperature=trained.metrics["temperature"],
-                reject_threshold=trained.metrics["reject_threshold"], command=config.command,
-            )  # fmt: skip
+            write_run_report(run, pictures, trained.probabilities, folder.name, model=trained.model)
             publish_run(folder)
     except KeyboardInterrupt:
-        raise InterruptedTrainingError(f"interrupted; go on with: edgecnn train --resume {folder}") from None
+        problem = InterruptedTrainingError(f"interrupted; go on with: edgecnn train --resume {folder}")
     except OSError as error:
-        raise EdgecnnError(
+        problem = EdgecnnError(
             f"{part}: cannot be written ({error.strerror}); make room, then: edgecnn train --resume {folder}"
-        ) from error
+        )
     except EdgecnnError:
         if not any(part.glob("*.npz")):  # nothing was learnt: nothing to go on with
             shutil.rmtree(part, ignore_errors=True)
         raise
-    return trained.metrics
+    else:
+        return trained.metrics
+    # Raised here, where the exception and the frames that it holds are gone: an input pipeline that lived until the
+    # process ends would call Python from its threads then, and abort it.
+    gc.collect()
+    raise problem
 
 
 @contextlib.contextmanager

@@ -21,14 +21,14 @@ def augment(
         typer.Argument(help="A folder per class, or train/val/test folders of them, or a CSV.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("augment.html"),
-    recipe: Annotated[str, typer.Option(help="Whose augmentation to begin with.")] = "standard",
+    recipe: Annotated[str | None, typer.Option(help="Whose augmentation to begin with. Default: standard.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of options; those typed here win.")] = None,
-    size: Annotated[int, typer.Option(help="Side in px.")] = 160,
-    fit: Annotated[str, typer.Option(help="crop, squash or pad.")] = "crop",
+    size: Annotated[int | None, typer.Option(help="Side in px. Default: 160.")] = None,
+    fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: crop.")] = None,
     filter: Annotated[
         list[str] | None, typer.Option(help="gray, equalize, clahe, gaussian, median, canny; repeated, in this order.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed shows other views.")] = 0,
+    seed: Annotated[int | None, typer.Option(help="Another seed shows other views. Default: 0.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the page.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     **options: Any,
@@ -47,9 +47,9 @@ def augment(
 
     check_free(out, overwrite)
     dataset = read_dataset(data)
-    typed = {name: value for name, value in options.items() if value is not None}
-    own = {"recipe": recipe, "size": size, "fit": fit, "seed": seed, "filter": filter or []}
-    given = {**own, **(read_options(config) if config else {}), **typed}
+    own = {"recipe": recipe, "size": size, "fit": fit, "seed": seed, "filter": filter or None, **options}
+    typed = {name: value for name, value in own.items() if value is not None}
+    given = {"recipe": "standard", "size": 160, **(read_options(config) if config else {}), **typed}
     made, _ = make_config(data, given, Counter(picture.label for picture in dataset.pictures))
 
     from edgecnn_runtime.decode import decode, read_bytes
@@ -68,7 +68,7 @@ def augment(
     if not shown:
         raise EdgecnnError(f"{data}: no picture of those to be shown can be read; 'edgecnn check' lists them")
     title = f"Augmentation of {data.resolve().name}"
-    write_augment_page(out, title, made.augmentation, dataset.labels, shown, seed)
+    write_augment_page(out, title, made.augmentation, dataset.labels, shown, made.seed)
     found = warnings(made.augmentation, dataset.labels)
     if json:
         switched = vars(made.augmentation)

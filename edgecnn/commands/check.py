@@ -50,7 +50,7 @@ def check(
     with progress_bars() as progress:
         checked = check_data(
             data,
-            Preprocessing(crop_fraction=chosen.crop_fraction),
+            Preprocessing(),  # as `train` does unless told otherwise, so that both share the decoded cache
             chosen.size_px,
             _look(chosen, cores(), progress),
             cores(),

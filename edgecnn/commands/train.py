@@ -79,15 +79,15 @@ def train(
         "recipe": recipe,
         "size": size,
         "fit": fit,
+        "crop_fraction": crop_fraction,
+        "filter": filter or None,
         "views": views,
+        "seed": seed,
     }
-    own["crop_fraction"] = crop_fraction
-    typed = {name: value for name, value in {**own, "seed": seed, **options}.items() if value is not None}
-    if filter:
-        typed["filter"] = filter
+    typed = {name: value for name, value in {**own, **options}.items() if value is not None}
     with progress_bars() as progress:
         if resume is not None:
-            if typed or config or out or overwrite or reject_at:
+            if typed or config or out or overwrite or reject_at or tensorboard or find_learning_rate:
                 raise UsageError("--resume takes no other options: the run goes on as it was begun")
             folder = resume
             made, metrics = resume_run(folder, cores(), progress)

@@ -7,10 +7,8 @@ import os
 import unicodedata
 from pathlib import Path
 
-from edgecnn_runtime.dataset import Dataset, LabelledPicture, picture_files, read_dataset
+from edgecnn_runtime.dataset import SPLIT_NAMES, Dataset, LabelledPicture, picture_files, read_dataset
 from edgecnn_runtime.errors import EdgecnnError
-
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def read_forgiving(data: Path) -> tuple[Dataset, tuple[str, ...]]:
@@ -38,8 +36,8 @@ def _from_folders(data: Path) -> tuple[list[LabelledPicture], list[str]]:
     pictures, problems = [], []
     for path in picture_files(data):
         split, *classes = (None, *path.relative_to(data).parts[:-1])
-        if len(classes) > 1 and str(classes[0]).casefold() in _SPLITS:
-            split = _SPLITS[str(classes.pop(0)).casefold()]
+        if len(classes) > 1 and str(classes[0]).casefold() in SPLIT_NAMES:
+            split = SPLIT_NAMES[str(classes.pop(0)).casefold()]
         if classes:
             pictures.append(LabelledPicture(path, unicodedata.normalize("NFC", str(classes[0])), split))
         else:
@@ -63,13 +61,13 @@ def _from_rows(file: Path) -> tuple[list[LabelledPicture], list[str]]:
                     problems.append(f"{where}: no file {name!r} in {file.parent}")
                 elif not label.isprintable() or not label:
                     problems.append(f"{where}: a label must be one line of printable characters (received: {label!r})")
-                elif split and split not in _SPLITS:
+                elif split and split not in SPLIT_NAMES:
                     problems.append(f"{where}: the split {split!r} is neither train, val nor test")
-                elif known is not None and (known.label, known.split) != (label, _SPLITS.get(split)):
+                elif known is not None and (known.label, known.split) != (label, SPLIT_NAMES.get(split)):
                     problems.append(f"{where}: {name} has another label or split above")
                 else:
                     picture = LabelledPicture(
-                        file.parent / name, unicodedata.normalize("NFC", label), _SPLITS.get(split)
+                        file.parent / name, unicodedata.normalize("NFC", label), SPLIT_NAMES.get(split)
                     )
                     pictures.setdefault(os.path.normpath(picture.path), picture)
         except csv.Error as error:

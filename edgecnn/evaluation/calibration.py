@@ -17,7 +17,6 @@ Truth = npt.NDArray[np.integer]
 # Well inside what a contract may hold: beyond these a temperature tells of odd validation pictures, not of the model.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 4.0
 BINS = 15
-_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,6 @@ class RejectThreshold:
     accepted: int
     wrong: int
     interval: tuple[float, float]
-
-
-def apply_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
-    """p^(1/T), normalised, as the runtime does it: ``(N, C)`` float32 to the same; the most probable class stays."""
-    if temperature == 1.0:
-        return probabilities
-    scaled = np.maximum(probabilities, 0.0) ** np.float32(1.0 / temperature)
-    return np.asarray(scaled / np.maximum(scaled.sum(1, keepdims=True), _TINY), np.float32)
 
 
 def fit_temperature(probabilities: Probabilities, truth: Truth) -> float:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.evaluation.calibration import Truth, apply_temperature, expected_calibration_error
-from edgecnn_runtime.classifier import Probabilities
+from edgecnn.evaluation.calibration import Truth, expected_calibration_error
+from edgecnn_runtime.classifier import Probabilities, apply_temperature
 from edgecnn_runtime.metrics import confusion, f1_interval, wilson_interval
 
 Interval = tuple[float, float]

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from edgecnn.evaluation.calibration import (
     Truth,
-    apply_temperature,
     expected_calibration_error,
     reliability_bins,
 )
@@ -20,7 +19,7 @@ from edgecnn.evaluation.layers import first_feature_maps, layer_rows
 from edgecnn.evaluation.report import ArtifactRow, Calibration, Example, Heatmap, Report, write_report
 from edgecnn.training.run import SPLITS, Run
 from edgecnn_converters.artifacts import versions
-from edgecnn_runtime.classifier import Probabilities
+from edgecnn_runtime.classifier import Probabilities, apply_temperature
 from edgecnn_runtime.metrics import confusion
 
 if TYPE_CHECKING:
@@ -44,9 +43,6 @@ def write_run_report(
     artifacts: Sequence[Artifact] = (),
     commands: Sequence[str] = (),
     model: keras.Model | None = None,
-    temperature: float = 1.0,
-    reject_threshold: float = 0.0,
-    command: str = "",
 ) -> None:
     """Writes ``report.html`` into the run folder.
 
@@ -55,16 +51,14 @@ def write_run_report(
             of test are shown, after it.
         commands: what to do next, each a line to type.
         model: backbone and head joined; without it there is no table of layers, nothing of what it looks at.
-        reject_threshold: on probabilities after the temperature; 0 rejects nothing.
-        command: the command line that made the run.
     """
     index = pictures.of("test")
     truth = pictures.truth[index]
-    shown = apply_temperature(probabilities["test"], temperature)
+    metrics = run.metrics
+    shown = apply_temperature(probabilities["test"], metrics["temperature"])
     wrong = np.flatnonzero(shown.argmax(1) != truth)
     wrong = wrong[np.argsort(-shown[wrong].max(1), kind="stable")]
     right = np.flatnonzero(shown.argmax(1) == truth)
-    metrics = run.metrics
     report = Report(
         title=title,
         facts=_facts(run),
@@ -77,7 +71,7 @@ def write_run_report(
             if metrics["accuracy"].get(split) is not None
         },
         artifacts=tuple(_row(artifact) for artifact in artifacts),
-        calibration=_calibration(probabilities["test"], truth, temperature, reject_threshold),
+        calibration=_calibration(probabilities["test"], truth, metrics["temperature"], metrics["reject_threshold"]),
         mistakes=_examples(pictures, index, shown, wrong[:_MISTAKES]),
         examples=_examples(pictures, index, shown, _spread(np.arange(len(index)), _EXAMPLES)),
         **({} if model is None else _looks(model, pictures, index, shown, right, wrong)),
@@ -86,7 +80,7 @@ def write_run_report(
             for split in SPLITS
         },
         unreadable=tuple((path, reason) for path, reason in metrics["unreadable"]),
-        command=command,
+        command=run.config.command,
         provenance=_provenance(metrics),
         commands=tuple(commands),
     )

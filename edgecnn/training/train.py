@@ -16,12 +16,13 @@ import numpy.typing as npt
 from edgecnn.data.cache import DecodedPictures, data_hash, decode_pictures
 from edgecnn.data.duplicates import Groups, group_numbers, near_duplicates
 from edgecnn.data.split import split_pictures
-from edgecnn.evaluation.calibration import apply_temperature, fit_temperature, reject_threshold
+from edgecnn.evaluation.calibration import fit_temperature, reject_threshold
 from edgecnn.evaluation.figures import split_metrics
 from edgecnn.training import recipes
 from edgecnn.training.devices import prepare_devices
 from edgecnn.training.head import build
 from edgecnn.training.run import SPLITS, Config, Run, SplitPicture, weights_sha256, write_history
+from edgecnn_runtime.classifier import apply_temperature
 from edgecnn_runtime.dataset import read_dataset
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError

@@ -256,11 +256,7 @@ class Classifier:
 
 
 def _probabilities(outputs: Outputs, contract: Contract, logits: bool) -> Probabilities:
-    """Postprocessing: the one place where a network's outputs become probabilities.
-
-    Temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks") on probabilities p is p^(1/T),
-    normalised, which equals dividing the logits by T.
-    """
+    """Postprocessing: the one place where a network's outputs become probabilities."""
     if not np.isfinite(outputs).all():
         raise ModelError("the model gave numbers that are not finite; it is damaged or was exported wrongly")
     if logits:
@@ -273,8 +269,21 @@ def _probabilities(outputs: Outputs, contract: Contract, logits: bool) -> Probab
         raise ModelError(
             f"the model's outputs are no probabilities (sum {outputs.sum():.3g}); for logits state --logits"
         )
-    probabilities = np.maximum(outputs, 0.0)
-    if contract.decision.temperature != 1.0:
-        probabilities = probabilities ** np.float32(1.0 / contract.decision.temperature)
-        probabilities /= max(float(probabilities.sum()), np.finfo(np.float32).tiny)
-    return np.minimum(probabilities, np.float32(1.0))
+    return np.minimum(apply_temperature(np.maximum(outputs, 0.0), contract.decision.temperature), np.float32(1.0))
+
+
+def apply_temperature(probabilities: Probabilities, temperature: float) -> Probabilities:
+    """Temperature scaling (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+
+    On probabilities p it is p^(1/T), normalised, which equals dividing the logits by T. The most probable class stays.
+
+    Args:
+        probabilities: ``(…, classes)`` float32, not negative.
+
+    Returns:
+        The same shape and type.
+    """
+    if temperature == 1.0:
+        return probabilities
+    scaled = probabilities ** np.float32(1.0 / temperature)
+    return np.asarray(scaled / np.maximum(scaled.sum(-1, keepdims=True), np.finfo(np.float32).tiny), np.float32)

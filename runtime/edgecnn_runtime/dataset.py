@@ -12,7 +12,8 @@ from pathlib import Path
 from edgecnn_runtime.decode import HEIC_SUFFIXES, SUFFIXES
 from edgecnn_runtime.errors import EdgecnnError
 
-_SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# What a folder or a CSV may call a split, in lower case.
+SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _scan(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _read_folders(root: Path) -> Iterator[LabelledPicture]:
     folders = _class_folders(root)
-    named = [folder for folder in folders if folder.name.casefold() in _SPLITS]
+    named = [folder for folder in folders if folder.name.casefold() in SPLIT_NAMES]
     # A class may be called "train": it then holds pictures, where a split holds class folders.
     splits = named if len(named) == len(folders) else [folder for folder in named if _holds_only_folders(folder)]
     if not splits:
@@ -118,7 +119,7 @@ def _read_folders(root: Path) -> Iterator[LabelledPicture]:
             f"{others[0]}: lies beside {splits[0].name!r} but is neither train, val nor test; move it elsewhere"
         )
     for folder in splits:
-        yield from _read_classes(_class_folders(folder), _SPLITS[folder.name.casefold()])
+        yield from _read_classes(_class_folders(folder), SPLIT_NAMES[folder.name.casefold()])
 
 
 def _class_folders(folder: Path) -> list[Path]:
@@ -176,9 +177,9 @@ def _read_row(row: dict[str, str | None], root: Path, where: str) -> LabelledPic
     if not name or not os.path.isfile(root / name):
         raise EdgecnnError(f"{where}: no file {name!r} in {root}")
     split = (row.get("split") or "").strip().casefold()
-    if split and split not in _SPLITS:
+    if split and split not in SPLIT_NAMES:
         raise EdgecnnError(f"{where}: the split {split!r} is neither train, val nor test")
-    return LabelledPicture(root / name, _label((row.get("label") or "").strip(), where), _SPLITS.get(split))
+    return LabelledPicture(root / name, _label((row.get("label") or "").strip(), where), SPLIT_NAMES.get(split))
 
 
 def _label(text: str, where: str) -> str:

@@ -42,6 +42,18 @@ def test_page_shows_every_class_as_it_is_and_as_the_network_sees_it(here, shapes
     assert out.read_bytes() == before, "equal commands give equal pages"
 
 
+def test_what_is_typed_wins_over_the_file(here, shapes, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('recipe = "best"\nsize = 64\nrotation = 0.2\n', "utf-8")
+    words = ("augment", shapes, "--config", file, "--out", tmp_path / "views.html", "--json")
+    done = here(*words, "--size", 40, "--recipe", "course")
+    assert json.loads(done.stdout)["augmentation"] == {
+        **vars(Augmentation(flip="horizontal", zoom=0.1, translation=0.1)),
+        "rotation": 0.2,
+    }
+    assert _pictures((tmp_path / "views.html").read_text("utf-8"))[0].shape == (40, 40, 3)
+
+
 def test_unreadable_pictures_and_labels_of_markup_do_no_harm(here, draw_shapes, tmp_path):
     data = draw_shapes(tmp_path / "data", ("<b>one", "two"), count=3)
     (data / "two" / "00.png").write_bytes(b"none")

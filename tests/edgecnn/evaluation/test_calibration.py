@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from edgecnn.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
-    apply_temperature,
     expected_calibration_error,
     fit_temperature,
     reject_threshold,
     reliability_bins,
 )
 from edgecnn_runtime import Contract
-from edgecnn_runtime.classifier import _probabilities
+from edgecnn_runtime.classifier import _probabilities, apply_temperature
 from edgecnn_runtime.contract import Decision
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 

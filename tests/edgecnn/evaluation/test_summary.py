@@ -46,8 +46,11 @@ def run(folder: Path, backbone: str, given: Pictures) -> Run:
         "weights_sha256": "fe" * 32,
         "parameters": 1234,
         "train_s": 1.5,
+        "temperature": 1.25,
+        "reject_threshold": 0.3,
     }
-    return Run(folder, Config("photos", backbone, SIDE, SIDE, weights="none"), LABELS, given.entries, {}, metrics)
+    config = Config("photos", backbone, SIDE, SIDE, weights="none", command="edgecnn train 'my photos'")
+    return Run(folder, config, LABELS, given.entries, {}, metrics)
 
 
 def model(backbone: str, activation: str = "softmax") -> Any:
@@ -67,13 +70,7 @@ def headings(text: str) -> set[str]:
 def test_a_report_shows_its_model(tmp_path: Path, backbone: str) -> None:
     given, network = pictures(), model(backbone)
     test = predict(network, [given.pixels[i] for i in given.of("test")])
-    write_run_report(
-        *(run(tmp_path, backbone, given), given, {"test": test}, "owls"),
-        model=network,
-        temperature=1.25,
-        reject_threshold=0.3,
-        command="edgecnn train 'my photos'",
-    )
+    write_run_report(run(tmp_path, backbone, given), given, {"test": test}, "owls", model=network)
     text = (tmp_path / "report.html").read_text("utf-8")
     assert headings(text) >= MODEL_SECTIONS
     assert f"{network.count_params():,} parameters</summary>" in text

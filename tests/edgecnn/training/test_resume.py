@@ -133,6 +133,7 @@ def test_nothing_to_resume_is_one_line(here, refused, finished, tmp_path):
     assert "nothing to resume: the run does not exist" in refused("train", "--resume", tmp_path / "nowhere")
     assert "nothing to resume: the run is complete" in refused("train", "--resume", finished.folder)
     assert "--resume takes no other options" in refused("train", "--resume", finished.folder, "--epochs", 3, code=2)
+    assert "--resume takes no other" in refused("train", "--resume", finished.folder, "--find-learning-rate", code=2)
     assert "name the data, or an interrupted run" in refused("train", code=2)
 
 
