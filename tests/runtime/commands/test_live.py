@@ -134,7 +134,7 @@ def display() -> Iterator[dict[str, str]]:
     if not (shutil.which("Xvfb") and shutil.which("xdotool")):
         pytest.skip("a window is tried with Xvfb and xdotool, which are not installed")
     read_end, write_end = os.pipe()
-    words = ["Xvfb", "-displayfd", str(write_end), "-screen", "0", "1400x900x24", "-nolisten", "tcp"]
+    words = ["Xvfb", "-displayfd", str(write_end), "-screen", "0", "1400x900x24", "-nolisten", "tcp", "-noreset"]
     with subprocess.Popen(words, pass_fds=[write_end], stderr=subprocess.DEVNULL) as server:
         os.close(write_end)
         with os.fdopen(read_end) as number:
