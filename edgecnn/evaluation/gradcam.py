@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn.training.head import LEVEL
 from edgecnn_runtime.decode import Picture
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _STRENGTH = 0.55  # of the colour over the picture, where the map is 1
 
 def heatmaps(model: keras.Model, pixels: Picture, classes: npt.NDArray[np.integer]) -> npt.NDArray[np.float32] | None:
     """Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks", equations 1 and 2) on the
-    last feature map: the channels, weighted by their mean gradient of the class's score before softmax or sigmoid.
+    last feature map, or with the pooling `levels` on all that are pooled: the channels, weighted by their mean gradient of the class's score before softmax or sigmoid.
 
     Args:
         model: backbone, pooling, and a head that ends in a dense layer, itself a model or not.
@@ -36,15 +37,19 @@ def heatmaps(model: keras.Model, pixels: Picture, classes: npt.NDArray[np.intege
     last = [layer for layer in body if len(layer.output.shape) == 4][-1]
     if isinstance(last, keras.layers.InputLayer):
         return None
+    levels = [layer.input for layer in body if layer.name.startswith(LEVEL)]
     dense, inside = head, None
     if isinstance(head, keras.Model):
         dense = head.layers[-1]
         inside = keras.Model(head.input, dense.input)
-    network = keras.Model(model.input, [last.output, body[-1].output])
+    network = keras.Model(model.input, [levels or last.output, body[-1].output])
     inputs = tf.constant(pixels, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(inputs)  # a frozen backbone alone would leave no trace on the tape
         maps, vector = network(inputs, training=False)
+        if levels:  # one map of all channels, whose average is the vector: a map is not asked about through the next
+            maps = tf.concat(maps, -1)
+            vector = tf.reduce_mean(maps, (1, 2))
         vector = vector if inside is None else inside(vector, training=False)
         scores = tf.cast(vector, tf.float32) @ dense.kernel + dense.bias  # mixed precision computes in 16 bits
         if scores.shape[1] == 1:  # one output speaks for the second class, and its negative for the first

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edgecnn import backbones
 from edgecnn.training.options import HeadOptions
@@ -15,25 +16,66 @@ from edgecnn_runtime.decode import Picture
 if TYPE_CHECKING:
     import keras
 
+    from edgecnn.training.features import Features
+
     from edgecnn.training.run import Config
 
+_LEAST_SCALE = 0.1
+LEVEL = "level_"  # what the names of the pooling layers of `levels` begin with
+MAX_LEVEL_FEATURES = 8192
 _PREDICT_BATCH = 32
 _PREDICT_PART = 256
 
 
 def add_pooling(network: keras.Model, pooling: str = "average") -> keras.Model:
-    """The network with its feature map ``(N, h, w, C)`` as a vector: average or max over the picture, or flattened."""
+    """The network with its feature map ``(N, h, w, C)`` as a vector: average or max over the picture, flattened, or
+    the averages of all maps that the last blocks compute (`last_maps`)."""
     import keras
 
     if len(network.output_shape) == 2:
         return network
-    kinds = {
-        "average": keras.layers.GlobalAveragePooling2D,
-        "max": keras.layers.GlobalMaxPooling2D,
-        "flatten": keras.layers.Flatten,
-    }
-    pooled = kinds[pooling](name=pooling)(network.output)
+    if pooling == "levels":
+        averages = [
+            keras.layers.GlobalAveragePooling2D(name=f"{LEVEL}{number}")(each)
+            for number, each in enumerate(last_maps(network))
+        ]
+        pooled = keras.layers.Concatenate(name="levels")(averages) if len(averages) > 1 else averages[0]
+    else:
+        kinds = {
+            "average": keras.layers.GlobalAveragePooling2D,
+            "max": keras.layers.GlobalMaxPooling2D,
+            "flatten": keras.layers.Flatten,
+        }
+        pooled = kinds[pooling](name=pooling)(network.output)
     return keras.Model(network.input, pooled, name=f"{network.name}_features")
+
+
+def last_maps(network: keras.Model) -> list[Any]:
+    """The maps of a network's last size, ``(N, h, w, C)`` each: what its 1x1 convolutions there read, and its output.
+
+    What the last layers drop because 1,000 classes of photographs did not need it, a few classes of one's own may
+    (Evci et al. 2022, "Head2Toe: Utilizing Intermediate Representations for Better Transfer Learning"). Together
+    they have at most `MAX_LEVEL_FEATURES` channels; the first ones are left out where there are more.
+    """
+    import keras
+
+    size = network.output_shape[1:3]
+    read = [
+        layer.input
+        for layer in network.layers
+        if isinstance(layer, keras.layers.Conv2D)
+        and not isinstance(layer, keras.layers.DepthwiseConv2D)
+        and tuple(layer.kernel_size) == (1, 1)
+        and tuple(layer.input.shape[1:3]) == size
+    ]
+    maps: dict[int, Any] = {}  # two convolutions may read one map
+    room = MAX_LEVEL_FEATURES
+    for each in reversed([*read, network.output]):
+        room -= 0 if id(each) in maps else each.shape[-1]
+        if room < 0 and maps:
+            break
+        maps[id(each)] = each
+    return list(reversed(maps.values()))
 
 
 def build_head(features: int, classes: int, options: HeadOptions) -> keras.Model:
@@ -57,6 +99,35 @@ def build_head(features: int, classes: int, options: HeadOptions) -> keras.Model
         name="predictions",
     )(x)
     return keras.Model(inputs, x, name="head")
+
+
+def standardization(features: Features, options: HeadOptions) -> tuple[Features, Features]:
+    """Mean and scale ``(F,)`` float32 by which the features ``(N, F)`` are standardised for a head with `options`.
+
+    The scale is the standard deviation and a tenth of the average one, or features that hardly vary would be noise
+    blown up. Nothing is changed for a head that normalises features itself, as `fold` could not undo it.
+    """
+    count = features.shape[1]
+    if options.normalization != "none" and not options.hidden:
+        return np.zeros(count, np.float32), np.ones(count, np.float32)
+    mean = features.mean(0, dtype=np.float64)
+    squares = np.einsum("nf,nf->f", features, features, dtype=np.float64) / len(features)  # no second copy, as std has
+    deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
+    scale = np.maximum(deviation + _LEAST_SCALE * deviation.mean(), np.finfo(np.float32).tiny)
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def fold(weights: Sequence[npt.NDArray[np.float32]], mean: Features, scale: Features) -> list[npt.NDArray[np.float32]]:
+    """Weights of a head for standardised features as weights of the same head for the features themselves.
+
+    Args:
+        weights: of a `build_head`; where features were standardised its first layer is dense.
+        mean, scale: ``(F,)``.
+    """
+    if not mean.any() and (scale == 1).all():
+        return list(weights)
+    kernel = weights[0] / scale[:, None]
+    return [kernel, weights[1] - mean @ kernel, *weights[2:]]
 
 
 def join(network: keras.Model, head: keras.Model, pooling: str = "average") -> keras.Model:

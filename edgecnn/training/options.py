@@ -56,14 +56,18 @@ class HeadOptions(Checked):
     output: str = option(
         "softmax", "sigmoid: two classes by one output with binary cross-entropy.", choices=("softmax", "sigmoid")
     )
-    pooling: str = option("average", "Of the feature map.", choices=("average", "max", "flatten"))
+    pooling: str = option(
+        "levels",
+        "Of the feature map; levels: averages of all maps that the last blocks compute, not of the last one alone.",
+        choices=("average", "max", "flatten", "levels"),
+    )
     hidden: int = option(0, "Units of a hidden dense layer (ReLU); 0 for none.", low=0, high=65536)
     normalization: str = option(
         "none", "Before the last layer; batch suits large batches, layer any.", choices=("none", "batch", "layer")
     )
-    dropout: float = option(0.3, "Fraction of the features that a step leaves out.", low=0.0, high=0.95)
+    dropout: float = option(0.0, "Fraction of the features that a step leaves out.", low=0.0, high=0.95)
     l1: float = option(0.0, "Factor of the absolute weights in the loss.", low=0.0, high=10.0)
-    l2: float = option(1e-3, "Factor of the squared weights in the loss.", low=0.0, high=10.0)
+    l2: float = option(2e-2, "Factor of the squared weights in the loss.", low=0.0, high=10.0)
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,9 @@ class Optimization(Checked):
     optimizer: str = option(
         "adam", "Adam, AdamW, SGD with momentum, RMSprop.", choices=("adam", "adamw", "sgd", "rmsprop")
     )
-    learning_rate: float = option(2e-3, "The largest of the schedule.", low=1e-8, high=10.0)
+    learning_rate: float = option(1e-3, "The largest of the schedule.", low=1e-8, high=10.0)
     schedule: str = option(
-        "constant",
+        "cosine",
         "step: a tenth after half and three quarters; exponential and cosine: down to a hundredth; plateau: halved "
         "after 3 epochs without a lower validation loss.",
         choices=("constant", "step", "exponential", "cosine", "plateau"),
@@ -83,12 +87,12 @@ class Optimization(Checked):
     warmup: float = option(0.0, "Epochs in which the rate rises; not with plateau.", low=0.0, high=1000.0)
     weight_decay: float = option(0.0, "Of adamw.", low=0.0, high=1.0)
     batch_size: int = option(128, "Pictures in a step.", low=1, high=65536)
-    epochs: int = option(60, "At most.", low=1, high=100000)
+    epochs: int = option(20, "At most.", low=1, high=100000)
     patience: int = option(
         6, "Epochs without a lower validation loss before it stops; 0 for never.", low=0, high=100000
     )
     min_delta: float = option(0.0, "What counts as lower.", low=0.0, high=10.0)
-    label_smoothing: float = option(0.0, "Share of the target that goes to all classes alike.", low=0.0, high=0.9)
+    label_smoothing: float = option(0.05, "Share of the target that goes to all classes alike.", low=0.0, high=0.9)
     averaging: float = option(
         0.0,
         "Decay a step of an average of the weights, which is kept if it wins on validation; 0 for none.",

@@ -18,6 +18,7 @@ from edgecnn_runtime.errors import EdgecnnError, UsageError
 _LIGHT = {"flip": "horizontal", "crop": 0.5, "contrast": 0.15, "brightness": 0.08}
 _TUNED = {
     **_LIGHT,
+    "dropout": 0.3,
     "l2": 0.0,
     "optimizer": "adamw",
     "learning_rate": 3e-4,
@@ -44,17 +45,22 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     },
     "scratch": {
         **_LIGHT,
+        "pooling": "average",
+        "dropout": 0.3,
         "l2": 0.0,
         "learning_rate": 1e-3,
         "batch_size": 64,
+        "epochs": 60,
         "patience": 10,
         "schedule": "plateau",
+        "label_smoothing": 0.0,
     },
     "course": {
         "flip": "horizontal",
         "rotation": 0.2,
         "zoom": 0.1,
         "translation": 0.1,
+        "pooling": "average",
         "hidden": 512,
         "dropout": 0.5,
         "l2": 0.0,
@@ -64,12 +70,15 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "epochs": 12,
         "patience": 10,
         "min_delta": 0.001,
+        "label_smoothing": 0.0,
         "unfreeze": "10",
     },
 }
 
 FEW_PICTURES = 300
 FEW_OF_A_CLASS = 15
+# The features that the pooling `levels` gives of so many fill the memory: some 30 kB a picture.
+MANY_PICTURES = 20_000
 # Beyond this many pictures an epoch teaches more than repeating it: standard then makes fewer epochs.
 STANDARD_VIEWS = 25_000
 # Where the backbone is tuned, the input is smaller by this than what the backbone was pretrained with: half the
@@ -180,6 +189,8 @@ def _size(recipe: str, backbone: backbones.Backbone) -> int:
 
 def _by_size(recipe: str, pictures: int) -> dict[str, Any]:
     """What depends on the size of the data."""
+    if recipe == "fast":
+        return {"pooling": "average"} if pictures > MANY_PICTURES else {}
     if recipe != "standard":
         return {}
     return {"epochs": max(2, min(PRESETS["standard"]["epochs"], round(STANDARD_VIEWS / max(pictures, 1))))}

@@ -10,7 +10,7 @@ import numpy as np
 
 from edgecnn.training.features import engine_outputs
 from edgecnn.training.fit import compile_model, unfreeze
-from edgecnn.training.head import add_pooling
+from edgecnn.training.head import add_pooling, standardization
 from edgecnn.training.recipes import Job, batches
 
 LOWEST, HIGHEST = 1e-6, 1.0
@@ -36,6 +36,8 @@ def find_rate(job: Job) -> tuple[Losses, float]:
         pooled = add_pooling(job.in_float32()[0], config.head.pooling)
         pixels = [job.pictures.pixels[i] for i in chosen]
         features = engine_outputs(pooled, pixels, job.workers, lambda done, of: job.progress("float32", done, of))
+        mean, scale = standardization(features, config.head)
+        features = (features - mean) / scale
     else:
         model = job.model
         everything = config.recipe == "scratch"

@@ -37,8 +37,8 @@ from edgecnn.training.fit import (
     unfreeze,
     watchers,
 )
-from edgecnn.training.head import add_pooling, build, by_class, predict
-from edgecnn.training.options import Optimization
+from edgecnn.training.head import add_pooling, build, build_head, by_class, fold, predict, standardization
+from edgecnn.training.options import HeadOptions, Optimization
 from edgecnn.training.run import SPLITS, Config
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ def train(job: Job) -> Probabilities:
     """
     config = job.config
     if config.recipe == "fast":
-        _stage(job, "head", lambda: head_on_features(job, config.optimization))
+        _stage(job, "head", lambda: head_on_features(job, config.optimization, config.head))
     elif config.recipe in ("standard", "best"):
-        _stage(job, "head", lambda: head_on_features(job, Optimization()))
+        _stage(job, "head", lambda: head_on_features(job, Optimization(), HeadOptions()))
         _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, config.optimization))
     elif config.recipe == "scratch":
         _stage(job, "network", lambda: whole(job, "network", "all", config.optimization))
@@ -154,12 +154,12 @@ def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
     job.each_epoch(job.history)
 
 
-def head_on_features(job: Job, options: Optimization) -> Rows:
+def head_on_features(job: Job, options: Optimization, regularization: HeadOptions) -> Rows:
     """The head on cached features: every training picture by the int8 backbone, every third also by the float one.
 
     The int8 backbone is twice as fast, and teaches the head what quantization does to features; the float one keeps
     it honest. It also sees `config.views` augmented views of every training picture. Where it is so far off that it
-    would teach the head noise, the float backbone does it all.
+    would teach the head noise, the float backbone does it all. Of `regularization`, dropout, L1 and L2 are taken.
     """
     config, pictures = job.config, job.pictures
     train, val = pictures.of("train"), pictures.of("val")
@@ -180,7 +180,8 @@ def head_on_features(job: Job, options: Optimization) -> Rows:
     third = train[::3]
     of_third, of_val, _ = look(floating, "float32", third, val)
     seen, seen_val, augmented = look(quantized, "int8", train, val, views=config.views)
-    feign(job, np.concatenate([seen, seen_val]), np.concatenate([train, val]))
+    channels = job.network.output_shape[-1]  # of the last map, if there are more: it costs the cube of their number
+    feign(job, np.concatenate([seen, seen_val])[:, -channels:], np.concatenate([train, val]))
     if relative_error(of_third, seen[::3]) <= MAX_RELATIVE_ERROR:
         known = [(seen, train), (augmented, np.tile(train, config.views)), (of_third, third)]
         check = [(of_val, val), (seen_val, val)]
@@ -188,7 +189,7 @@ def head_on_features(job: Job, options: Optimization) -> Rows:
         every, augmented = look(floating, "float32 again", train, views=config.views)
         known = [(every, train), (augmented, np.tile(train, config.views))]
         check = [(of_val, val)]
-    return _fit_head(job, known, check, options)
+    return _fit_head(job, known, check, options, regularization)
 
 
 def feign(job: Job, features: Features, index: npt.NDArray[np.int64]) -> None:
@@ -210,8 +211,13 @@ def _fit_head(
     known: Sequence[tuple[Features, npt.NDArray[np.int64]]],
     check: Sequence[tuple[Features, npt.NDArray[np.int64]]],
     options: Optimization,
+    regularization: HeadOptions,
 ) -> Rows:
-    """`fit` on features and the indexes of their pictures: so small a model is fed from memory."""
+    """`fit` on features and the indexes of their pictures: so small a model is fed from memory.
+
+    It is fitted on standardised features, so that a rate and a penalty are as good for one feature as for another,
+    and then rewritten for the features as they are (`fold`): the model has nothing more to compute.
+    """
     import keras
 
     index = np.concatenate([part for _, part in known])
@@ -220,28 +226,38 @@ def _fit_head(
         rng = np.random.default_rng(job.config.seed)
         chosen = epoch_order(np.arange(len(index)), job.pictures.truth[index], options.balance, rng)
         features, index = features[chosen], index[chosen]
+    val_features = np.concatenate([part for part, _ in check])
     val_index = np.concatenate([part for _, part in check])
     wanted = job.targets(index)
     weights = class_weights(job.pictures.truth[index], job.classes, options.balance)
     steps = -(-len(index) // options.batch_size)
-    compile_model(job.head, options, job.config.machine, steps, steps_per_execution=8)  # a step takes less than a call
+    head_options = replace(
+        job.config.head, dropout=regularization.dropout, l1=regularization.l1, l2=regularization.l2
+    )
+    head = build_head(features.shape[1], job.classes, head_options)
+    mean, scale = standardization(features, head_options)
+    for part in (features, val_features):
+        part -= mean
+        part /= scale
+    compile_model(head, options, job.config.machine, steps, steps_per_execution=8)  # a step takes less than a call
     rows: Rows = []
     tensorboard = [keras.callbacks.TensorBoard(job.folder / "tensorboard" / "head")] if job.tensorboard else []
 
     def note(epoch: int, logs: dict[str, float]) -> None:
-        rows.append({**logs, "learning_rate": float(np.asarray(job.head.optimizer.learning_rate))})
+        rows.append({**logs, "learning_rate": float(np.asarray(head.optimizer.learning_rate))})
         job.progress("head", epoch + 1, options.epochs)
 
-    job.head.fit(
+    head.fit(
         features,
         wanted,
         sample_weight=picture_weights(wanted, weights),
         batch_size=options.batch_size,
         epochs=options.epochs,
-        validation_data=(np.concatenate([part for part, _ in check]), job.targets(val_index)),
+        validation_data=(val_features, job.targets(val_index)),
         callbacks=[*watchers(options), *tensorboard, keras.callbacks.LambdaCallback(on_epoch_end=note)],
         verbose=0,
     )
+    job.head.set_weights(fold(head.get_weights(), mean, scale))
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 

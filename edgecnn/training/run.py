@@ -127,9 +127,12 @@ def begin_run(
 
 def finish_run(folder: Path, metrics: Mapping[str, Any], model: keras.Model) -> None:
     """Writes what training has found into ``RUN.part``, and removes the checkpoints."""
+    import keras
+
     part = part_of(folder)
     _write_json(part / "metrics.json", dict(metrics))
-    model.save(part / "model.keras")
+    # Without what it was compiled with, which holds schedules that only this package could load.
+    keras.Model(model.inputs, model.outputs, name=model.name).save(part / "model.keras")
     for checkpoint in part.glob("*.npz"):
         checkpoint.unlink()
 

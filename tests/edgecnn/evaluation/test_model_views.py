@@ -10,7 +10,7 @@ import pytest
 from edgecnn import backbones
 from edgecnn.evaluation.gradcam import heatmaps, overlay
 from edgecnn.evaluation.layers import first_feature_maps, layer_rows
-from edgecnn.training.head import HeadOptions, add_pooling, build_head, join
+from edgecnn.training.head import HeadOptions, add_pooling, build_head, join, last_maps
 
 SIDE = 32
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), np.uint8)
@@ -65,6 +65,24 @@ def test_grad_cam_of_a_known_network_is_its_class_activation_map() -> None:
     np.testing.assert_allclose(found[:, 0, 0], (expected > 0)[:, 0, 0], atol=1e-4)
     assert found.shape == (3, SIDE, SIDE)
     assert found.dtype == np.float32
+
+
+def test_grad_cam_of_several_levels_adds_up_what_each_of_them_says() -> None:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    side = 64
+    pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
+    network = backbones.get("mobilenet_v2").build(side, side, "none")
+    features = add_pooling(network, "levels").output_shape[1]
+    model = join(network, build_head(features, 3, HeadOptions()), "levels")
+    maps = keras.Model(network.input, last_maps(network))(pixels.astype(np.float32))
+    kernel = np.asarray(model.layers[-1].layers[-1].kernel)
+    expected = np.maximum(np.einsum("nhwc,cn->nhw", np.concatenate([np.asarray(each) for each in maps], -1), kernel), 0)
+    assert expected.shape == (3, 2, 2)
+    expected /= np.maximum(expected.max((1, 2), keepdims=True), 1e-30)
+    corners = heatmaps(model, pixels, np.arange(3))[:, :: side - 1, :: side - 1]  # enlarging keeps the corners
+    np.testing.assert_allclose(corners, expected, atol=1e-4)
 
 
 def test_a_frozen_network_gets_the_same_map() -> None:

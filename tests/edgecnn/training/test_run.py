@@ -125,7 +125,7 @@ def test_damaged_file_is_one_line(copy, name, damage):
         ("config.json", '"height": 32', '"height": 64'),
         ("config.json", '"basic_cnn"', '"lenet5"'),
         ("config.json", '"seed"', '"sead"'),
-        ("config.json", '"dropout": 0.3', '"dropout": "much"'),
+        ("config.json", '"dropout": 0.0', '"dropout": "much"'),
         ("config.json", '"fit": "crop"', '"fit": "stretch"'),
         ("metrics.json", '"weights_sha256": "', '"weights_sha256": "0'),
         ("metrics.json", '"weights_sha256"', '"hash"'),
