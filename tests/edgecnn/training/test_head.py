@@ -1,0 +1,76 @@
+"""The head: what it reads of the backbone, and that folding the standardisation changes no answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgecnn import backbones
+from edgecnn.training.head import MAX_LEVEL_FEATURES, add_pooling, build_head, fold, join, last_maps, standardization
+from edgecnn.training.options import HeadOptions
+
+SIZE = 64
+
+
+@pytest.mark.parametrize(
+    ("name", "features", "maps"),
+    [
+        ("efficientnet_lite0", 7648, 11),  # 672 + 4 x (192 + 1152) + 320 + 1280
+        ("mobilenet_v2", 5536, 9),  # 576 + 3 x (160 + 960) + 320 + 1280
+        ("resnet50_v2", 7680, 6),
+        ("vgg16", 512, 1),  # its last map is a pooled one, which no convolution reads
+        ("basic_cnn", None, 1),
+    ],
+)
+def test_levels_are_the_maps_of_the_last_size(name, features, maps):
+    network = backbones.get(name).build(SIZE, SIZE, "none")
+    found = last_maps(network)
+    assert len(found) == maps
+    assert {tuple(each.shape[1:3]) for each in found} == {network.output_shape[1:3]}
+    assert found[-1] is network.output
+    pooled = add_pooling(network, "levels").output_shape[1]
+    assert pooled == sum(each.shape[-1] for each in found) <= MAX_LEVEL_FEATURES
+    assert features is None or pooled == features
+
+
+def test_levels_hold_the_average_of_the_last_map():
+    network = backbones.get("efficientnet_lite0").build(SIZE, SIZE, "none")
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    average = np.asarray(add_pooling(network, "average")(pixels))
+    levels = np.asarray(add_pooling(network, "levels")(pixels))
+    np.testing.assert_allclose(levels[:, -average.shape[1] :], average, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        HeadOptions(),
+        HeadOptions(hidden=8),
+        HeadOptions(hidden=8, normalization="batch"),
+        HeadOptions(normalization="layer"),
+        HeadOptions(output="sigmoid"),
+    ],
+)
+def test_folded_head_answers_for_raw_features_as_the_other_for_standardised_ones(options):
+    rng = np.random.default_rng(0)
+    features = (rng.uniform(0, 5, 40) + rng.uniform(0, 2, 40) * rng.normal(size=(64, 40))).astype(np.float32)
+    features[:, 0] = 3.0  # a dead channel
+    mean, scale = standardization(features, options)
+    head, folded = (build_head(40, 2, options) for _ in range(2))
+    folded.set_weights(fold(head.get_weights(), mean, scale))
+    wanted = np.asarray(head((features - mean) / scale))
+    np.testing.assert_allclose(np.asarray(folded(features)), wanted, atol=1e-5)
+    if options.normalization != "layer":
+        np.testing.assert_allclose(((features - mean) / scale).mean(0), 0.0, atol=1e-5)
+        assert ((features - mean) / scale).std(0).max() < 1.0
+
+
+@pytest.mark.parametrize("pooling", ["average", "max", "flatten", "levels"])
+def test_joined_model_is_pooling_and_head(pooling):
+    network = backbones.get("mobilenet_v2").build(SIZE, SIZE, "none")
+    pooled = add_pooling(network, pooling)
+    head = build_head(pooled.output_shape[1], 3, HeadOptions(pooling=pooling))
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    whole = np.asarray(join(network, head, pooling)(pixels))
+    np.testing.assert_allclose(whole, np.asarray(head(pooled(pixels))), atol=1e-6)
+    np.testing.assert_allclose(whole.sum(1), 1.0, atol=1e-5)
