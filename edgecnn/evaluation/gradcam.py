@@ -19,7 +19,8 @@ _STRENGTH = 0.55  # of the colour over the picture, where the map is 1
 
 def heatmaps(model: keras.Model, pixels: Picture, classes: npt.NDArray[np.integer]) -> npt.NDArray[np.float32] | None:
     """Grad-CAM (Selvaraju et al. 2017, "Grad-CAM: Visual Explanations from Deep Networks", equations 1 and 2) on the
-    last feature map, or with the pooling `levels` on all that are pooled: the channels, weighted by their mean gradient of the class's score before softmax or sigmoid.
+    last feature map, or with the pooling `levels` on all that are pooled: the channels, weighted by their mean
+    gradient of the class's score before softmax or sigmoid.
 
     Args:
         model: backbone, pooling, and a head that ends in a dense layer, itself a model or not.

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import keras
 
     from edgecnn.training.features import Features
-
     from edgecnn.training.run import Config
 
 _LEAST_SCALE = 0.1

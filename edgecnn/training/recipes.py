@@ -231,9 +231,7 @@ def _fit_head(
     wanted = job.targets(index)
     weights = class_weights(job.pictures.truth[index], job.classes, options.balance)
     steps = -(-len(index) // options.batch_size)
-    head_options = replace(
-        job.config.head, dropout=regularization.dropout, l1=regularization.l1, l2=regularization.l2
-    )
+    head_options = replace(job.config.head, dropout=regularization.dropout, l1=regularization.l1, l2=regularization.l2)
     head = build_head(features.shape[1], job.classes, head_options)
     mean, scale = standardization(features, head_options)
     for part in (features, val_features):

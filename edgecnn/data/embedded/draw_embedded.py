@@ -43,8 +43,8 @@ def draw(source: Path) -> bytes:
     files: dict[str, bytes] = {}
     seen: set[bytes] = set()
     for part, splits in PARTS.items():
-        pictures = _read_idx(source / f"{part}-images-idx3-ubyte.gz", 3)
-        labels = _read_idx(source / f"{part}-labels-idx1-ubyte.gz", 1)
+        pictures = read_idx(source / f"{part}-images-idx3-ubyte.gz", 3)
+        labels = read_idx(source / f"{part}-labels-idx1-ubyte.gz", 1)
         for number, label in enumerate(LABELS):
             indexes = _unseen(pictures, np.flatnonzero(labels == number), seen)
             for split, count in splits:
@@ -76,7 +76,8 @@ def _unseen(pictures: Grey, indexes: npt.NDArray[np.intp], seen: set[bytes]) -> 
             yield int(index)
 
 
-def _read_idx(path: Path, dimensions: int) -> Grey:
+def read_idx(path: Path, dimensions: int) -> Grey:
+    """The uint8 array of a gzipped IDX file. Raises EdgecnnError."""
     try:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
