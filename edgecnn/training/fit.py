@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,19 +214,11 @@ def _dataset(stage: Stage, first: int, epochs: int, model: keras.Model) -> Any:
     return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
-def keep_winner(model: keras.Model, options: Optimization, start: Sequence[Any], measure: Measure) -> str:
-    """Of the weights now, their average over the steps, and those at the start, keeps what is best on validation.
+def keep_winner(model: keras.Model, candidates: Mapping[str, Sequence[Any]], measure: Measure) -> str:
+    """Of several weights of a model, by their names, keeps what is best on validation, and returns its name.
 
     Accuracy decides; among equals the loss does.
-
-    Returns:
-        "trained", "averaged" or "start".
     """
-    candidates = {"trained": model.get_weights()}
-    if options.averaging:
-        model.optimizer.finalize_variable_values(model.trainable_variables)
-        candidates["averaged"] = model.get_weights()
-    candidates["start"] = list(start)
 
     def merit(name: str) -> tuple[float, float]:
         model.set_weights(candidates[name])

@@ -33,7 +33,7 @@ _TUNED = {
 # `edgecnn.training.recipes`.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {},
-    "standard": {**_TUNED, "weight_decay": 0.02, "epochs": 8, "averaging": 0.99, "unfreeze": "top"},
+    "standard": {**_TUNED, "weight_decay": 0.02, "epochs": 6, "averaging": 0.99, "unfreeze": "top"},
     "best": {
         **_TUNED,
         "weight_decay": 0.05,
@@ -80,7 +80,7 @@ FEW_OF_A_CLASS = 15
 # The features that the pooling `levels` gives of so many fill the memory: some 30 kB a picture.
 MANY_PICTURES = 20_000
 # Beyond this many pictures an epoch teaches more than repeating it: standard then makes fewer epochs.
-STANDARD_VIEWS = 25_000
+STANDARD_VIEWS = 18_000
 # Where the backbone is tuned, the input is smaller by this than what the backbone was pretrained with: half the
 # pixels, and so about half the time, in training and on the device.
 TUNED_SIZE_FRACTION = 5 / 7

@@ -1,8 +1,8 @@
 """Recipes: named ways of training. A recipe is a sequence of stages, each of which trains a model in place.
 
 fast      the frozen backbone runs once, in the device's engine; the head is trained on its features
-standard  fast, then the backbone is tuned with it
-best      the same, longer, with strong augmentation and an average of the weights
+standard  fast, then the backbone is tuned with it, and the head fitted again on what the backbone has become
+best      the same, longer, with strong augmentation
 scratch   the whole network from random weights
 course    as the textbooks have it: the head in front of the frozen backbone, then the last layers at a low rate
 
@@ -67,7 +67,7 @@ class Job:
         folder: where checkpoints are kept.
         each_epoch: called with the history so far.
         history: one row an epoch, over all stages.
-        notes: for metrics.json. ``kept``: which weights won on validation, see `edgecnn.training.fit.keep_winner`;
+        notes: for metrics.json. ``kept``: which weights won on validation, see `whole`; ``kept_head``: see `refit`;
             ``feigned``: see `feign`.
         tensorboard: whether TensorBoard's files are written into the folder.
     """
@@ -114,10 +114,11 @@ def train(job: Job) -> Probabilities:
     """
     config = job.config
     if config.recipe == "fast":
-        _stage(job, "head", lambda: head_on_features(job, config.optimization, config.head))
+        _stage(job, "head", lambda: head_on_features(job, "head", config.optimization, config.head))
     elif config.recipe in ("standard", "best"):
-        _stage(job, "head", lambda: head_on_features(job, Optimization(), HeadOptions()))
+        _stage(job, "head", lambda: head_on_features(job, "head", Optimization(), HeadOptions()))
         _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, config.optimization))
+        _stage(job, "refit", lambda: refit(job))
     elif config.recipe == "scratch":
         _stage(job, "network", lambda: whole(job, "network", "all", config.optimization))
     else:
@@ -154,7 +155,7 @@ def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
     job.each_epoch(job.history)
 
 
-def head_on_features(job: Job, options: Optimization, regularization: HeadOptions) -> Rows:
+def head_on_features(job: Job, name: str, options: Optimization, regularization: HeadOptions) -> Rows:
     """The head on cached features: every training picture by the int8 backbone, every third also by the float one.
 
     The int8 backbone is twice as fast, and teaches the head what quantization does to features; the float one keeps
@@ -180,8 +181,9 @@ def head_on_features(job: Job, options: Optimization, regularization: HeadOption
     third = train[::3]
     of_third, of_val, _ = look(floating, "float32", third, val)
     seen, seen_val, augmented = look(quantized, "int8", train, val, views=config.views)
-    channels = job.network.output_shape[-1]  # of the last map, if there are more: it costs the cube of their number
-    feign(job, np.concatenate([seen, seen_val])[:, -channels:], np.concatenate([train, val]))
+    channels = job.network.output_shape[-1]  # of the last map, if there are more: it takes the cube of their number
+    if not job.history:
+        feign(job, np.concatenate([seen, seen_val])[:, -channels:], np.concatenate([train, val]))
     if relative_error(of_third, seen[::3]) <= MAX_RELATIVE_ERROR:
         known = [(seen, train), (augmented, np.tile(train, config.views)), (of_third, third)]
         check = [(of_val, val), (seen_val, val)]
@@ -189,7 +191,7 @@ def head_on_features(job: Job, options: Optimization, regularization: HeadOption
         every, augmented = look(floating, "float32 again", train, views=config.views)
         known = [(every, train), (augmented, np.tile(train, config.views))]
         check = [(of_val, val)]
-    return _fit_head(job, known, check, options, regularization)
+    return _fit_head(job, name, known, check, options, regularization)
 
 
 def feign(job: Job, features: Features, index: npt.NDArray[np.int64]) -> None:
@@ -208,6 +210,7 @@ def feign(job: Job, features: Features, index: npt.NDArray[np.int64]) -> None:
 
 def _fit_head(
     job: Job,
+    name: str,
     known: Sequence[tuple[Features, npt.NDArray[np.int64]]],
     check: Sequence[tuple[Features, npt.NDArray[np.int64]]],
     options: Optimization,
@@ -239,11 +242,11 @@ def _fit_head(
         part /= scale
     compile_model(head, options, job.config.machine, steps, steps_per_execution=8)  # a step takes less than a call
     rows: Rows = []
-    tensorboard = [keras.callbacks.TensorBoard(job.folder / "tensorboard" / "head")] if job.tensorboard else []
+    tensorboard = [keras.callbacks.TensorBoard(job.folder / "tensorboard" / name)] if job.tensorboard else []
 
     def note(epoch: int, logs: dict[str, float]) -> None:
         rows.append({**logs, "learning_rate": float(np.asarray(head.optimizer.learning_rate))})
-        job.progress("head", epoch + 1, options.epochs)
+        job.progress(name, epoch + 1, options.epochs)
 
     head.fit(
         features,
@@ -284,19 +287,36 @@ def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], 
     return -(-len(train) // options.batch_size), batch
 
 
+def measure(job: Job) -> tuple[float, float]:
+    """Cross-entropy and accuracy of the model on validation."""
+    val = job.pictures.of("val")
+    truth = job.pictures.truth[val]
+    probabilities = predict(job.model, [job.pictures.pixels[i] for i in val])
+    of_truth = probabilities[np.arange(len(val)), truth]
+    return float(-np.log(np.maximum(of_truth, 1e-7)).mean()), float((probabilities.argmax(1) == truth).mean())
+
+
+def refit(job: Job) -> Rows:
+    """The head once more on features, now of the tuned backbone; kept if it wins on validation.
+
+    It was tuned on mixed and distorted pictures with a loss for them, by a backbone that kept moving; and it has not
+    seen what quantization does to the tuned backbone.
+    """
+    tuned = job.model.get_weights()
+    rows = head_on_features(job, "refit", Optimization(), HeadOptions())
+    candidates = {"refitted": job.model.get_weights(), "tuned": tuned}
+    job.notes["kept_head"] = keep_winner(job.model, candidates, lambda: measure(job))
+    return rows
+
+
 def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
-    """Head and some or all layers of the backbone, on a new random view of every picture in every epoch."""
-    config, pictures, model = job.config, job.pictures, job.model
+    """Head and some or all layers of the backbone, on a new random view of every picture in every epoch.
+
+    After `standard` and `best` the winner on validation is kept: the weights as trained, their average, or the start.
+    """
+    config, model = job.config, job.model
     unfreeze(job.network, layers, normalization=config.recipe == "scratch")
-    val = pictures.of("val")
     steps, batch = batches(job, options)
-
-    def measure() -> tuple[float, float]:
-        probabilities = predict(model, [pictures.pixels[i] for i in val])
-        of_truth = probabilities[np.arange(len(val)), pictures.truth[val]]
-        right = probabilities.argmax(1) == pictures.truth[val]
-        return float(-np.log(np.maximum(of_truth, 1e-7)).mean()), float(right.mean())
-
     before = job.history.copy()
     stage_number = 1 + int(before[-1]["stage"]) if before else 1
     epochs_done = 0
@@ -308,7 +328,7 @@ def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
 
     compile_model(model, options, config.machine, steps)
     start = model.get_weights()
-    stage = Stage(name, steps, batch, measure, job.folder, job.tensorboard)
+    stage = Stage(name, steps, batch, lambda: measure(job), job.folder, job.tensorboard)
     rows = fit(
         model,
         stage,
@@ -317,5 +337,10 @@ def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
         each_epoch,
     )
     if config.recipe in ("standard", "best"):
-        job.notes["kept"] = keep_winner(model, options, start, measure)
+        candidates = {"trained": model.get_weights()}
+        if options.averaging:
+            model.optimizer.finalize_variable_values(model.trainable_variables)
+            candidates["averaged"] = model.get_weights()
+        candidates["start"] = start
+        job.notes["kept"] = keep_winner(model, candidates, lambda: measure(job))
     return rows

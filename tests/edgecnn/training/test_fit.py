@@ -111,8 +111,8 @@ def test_the_winner_on_validation_is_kept():
         return abs(weight() - 1.0), 0.5  # equal accuracy: the loss decides
 
     for start, trained, winner in ((1.0, 2.0, "start"), (3.0, 1.5, "trained")):
-        model.set_weights([np.array([[trained]], np.float32)])
-        assert keep_winner(model, Optimization(), [np.array([[start]], np.float32)], measure) == winner
+        candidates = {"trained": [np.array([[trained]], np.float32)], "start": [np.array([[start]], np.float32)]}
+        assert keep_winner(model, candidates, measure) == winner
         assert weight() == {"start": start, "trained": trained}[winner]
 
 
