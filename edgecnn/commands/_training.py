@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def train_run(
     """
     check_new(folder, overwrite)
     pictures = load_pictures(config, progress)
-    begin_run(folder, config, pictures.labels, pictures.entries, overwrite)
+    known = {"unreadable": pictures.unreadable, "groups": pictures.groups}
+    begin_run(folder, config, pictures.labels, pictures.entries, overwrite, known)
     return _train(config, pictures, folder, workers, progress, tensorboard, begun)
 
 
@@ -57,6 +59,14 @@ def resume_run(
     """Goes on with an interrupted training: the weights will be those of an uninterrupted one. Raises EdgecnnError."""
     run = read_part(folder)
     pictures = reload_pictures(run, data, progress)
+    try:
+        unreadable = tuple((str(path), str(reason)) for path, reason in run.metrics["unreadable"])
+        groups = tuple(tuple(int(index) for index in group) for group in run.metrics["groups"])
+        if not {index for group in groups for index in group} <= set(range(len(run.pictures))):
+            raise ValueError("groups of other pictures")
+    except (KeyError, TypeError, ValueError) as error:
+        raise EdgecnnError(f"{run.folder}/metrics.json: damaged ({error}); train again") from error
+    pictures = replace(pictures, unreadable=unreadable, groups=groups)
     tensorboard = (run.folder / "tensorboard").exists()
     return run.config, _train(run.config, pictures, folder, workers, progress, tensorboard)
 

@@ -83,7 +83,9 @@ def _look(backbone: Backbone, workers: int, progress: Progress) -> Look:
         side = backbone.size_px
         with quiet():
             network = add_pooling(backbone.build(side, side))
-        return engine_outputs(network, pixels, workers, lambda done, total: progress("looking", done, total))
+        return engine_outputs(
+            network, pixels, range(len(pixels)), workers, lambda done, total: progress("looking", done, total)
+        )
 
     return look
 

@@ -80,15 +80,14 @@ def extract(
 def engine_outputs(
     model: keras.Model,
     pixels: Sequence[Picture] | Picture,
+    index: Sequence[int] | npt.NDArray[np.int64],
     workers: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """Outputs ``(N, outputs)`` float32 of a model for preprocessed pictures, by its float TFLite graph: what the
-    device computes, several times faster than Keras predicts."""
+    """Outputs ``(len(index), outputs)`` float32 of a model for the preprocessed pictures at `index`, by its float
+    TFLite graph: what the device computes, several times faster than Keras predicts."""
     graph = tflite.convert(freeze(model, *model.input_shape[1:3]), "float32", ())
-    return _run(
-        graph, lambda backend, index: backend.run(np.asarray(pixels[index])), range(len(pixels)), workers, progress
-    )
+    return _run(graph, lambda backend, at: backend.run(np.asarray(pixels[at])), index, workers, progress)
 
 
 def _run(

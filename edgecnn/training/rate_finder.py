@@ -34,8 +34,9 @@ def find_rate(job: Job) -> tuple[Losses, float]:
         model = job.head
         chosen = np.random.default_rng(config.seed).permutation(train)[: 4 * options.batch_size]
         pooled = add_pooling(job.in_float32()[0], config.head.pooling)
-        pixels = [job.pictures.pixels[i] for i in chosen]
-        features = engine_outputs(pooled, pixels, job.workers, lambda done, of: job.progress("float32", done, of))
+        features = engine_outputs(
+            pooled, job.pictures.pixels, chosen, job.workers, lambda done, of: job.progress("float32", done, of)
+        )
         mean, scale = standardization(features, config.head)
         features = (features - mean) / scale
     else:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from edgecnn.training.train import Pictures
 
 CALIBRATION_PICTURES = 32
+MEASURED_OF_TRAIN = 500
 # int8 features that are farther off than this are noise; EfficientNet-Lite0 was seen at 0.18 on photos of clothes and
 # at 0.36 on tiny grey pictures, and both made a better head.
 MAX_RELATIVE_ERROR = 0.7
@@ -55,6 +56,7 @@ MIN_COPIES = 0.01  # share of near-duplicates below which nothing worth telling 
 
 Progress = Callable[[str, int, int], None]
 Rows = list[dict[str, float]]
+Indexes = dict[str, npt.NDArray[np.int64]]  # split -> (n,)
 Probabilities = dict[str, npt.NDArray[np.float32]]  # split -> (n, classes)
 
 
@@ -106,11 +108,12 @@ class Job:
         return network, model
 
 
-def train(job: Job) -> Probabilities:
+def train(job: Job) -> tuple[Indexes, Probabilities]:
     """Trains by the recipe of the config, in place.
 
     Returns:
-        The probabilities of all pictures by split, as the device's engine computes them.
+        By split: which pictures were measured, all of validation and test and some of training, which only shows
+        whether the model learns by heart; and their probabilities, as the device's engine computes them.
     """
     config = job.config
     if config.recipe == "fast":
@@ -126,11 +129,14 @@ def train(job: Job) -> Probabilities:
         _stage(job, "head", lambda: whole(job, "head", "none", config.optimization))
         _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, gently))
     job.model = job.in_float32()[1]
+    index = {split: job.pictures.of(split) for split in SPLITS}
+    index["train"] = np.sort(np.random.default_rng(config.seed).permutation(index["train"])[:MEASURED_OF_TRAIN])
+    wanted = np.concatenate(list(index.values()))
     outputs = engine_outputs(
-        job.model, job.pictures.pixels, job.workers, lambda done, total: job.progress("measuring", done, total)
+        job.model, job.pictures.pixels, wanted, job.workers, lambda done, total: job.progress("measuring", done, total)
     )
-    probabilities = by_class([outputs])
-    return {split: probabilities[job.pictures.of(split)] for split in SPLITS}
+    parts = np.split(by_class([outputs]), np.cumsum([len(each) for each in index.values()])[:-1])
+    return index, dict(zip(SPLITS, parts, strict=True))
 
 
 def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:

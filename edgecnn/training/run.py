@@ -94,9 +94,17 @@ def part_of(folder: Path) -> Path:
 
 
 def begin_run(
-    folder: Path, config: Config, labels: Sequence[str], pictures: Sequence[SplitPicture], overwrite: bool
+    folder: Path,
+    config: Config,
+    labels: Sequence[str],
+    pictures: Sequence[SplitPicture],
+    overwrite: bool,
+    metrics: Mapping[str, Any] | None = None,
 ) -> Path:
     """Makes the folder of a run that is to be trained, with all that is settled before training.
+
+    Args:
+        metrics: what is known of the data already; training adds to it.
 
     Returns:
         ``RUN.part``.
@@ -115,6 +123,7 @@ def begin_run(
             shutil.rmtree(part)
         part.mkdir(parents=True)
         _write_json(part / "config.json", asdict(config))
+        _write_json(part / "metrics.json", dict(metrics or {}))
         (part / "labels.txt").write_text("".join(f"{label}\n" for label in labels), "utf-8")
         with open(part / "splits.csv", "w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream)
@@ -198,7 +207,10 @@ def read_run(folder: Path) -> Run:
 
 
 def read_part(folder: Path) -> Run:
-    """Reads a run whose training was interrupted, without history and metrics. Raises EdgecnnError."""
+    """Reads a run whose training was interrupted, without history; its metrics are what `begin_run` was told.
+
+    Raises EdgecnnError.
+    """
     part = part_of(folder)
     if not part.exists():
         state = "is complete" if (folder / "metrics.json").exists() else "does not exist"
@@ -209,9 +221,8 @@ def read_part(folder: Path) -> Run:
 def _read(folder: Path, finished: bool) -> Run:
     try:
         config = _read_config(folder)
-        metrics, history = {}, {}
+        metrics, history = json.loads((folder / "metrics.json").read_text("utf-8")), {}
         if finished:
-            metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
             if missing := METRICS - metrics.keys():
                 raise KeyError(f"metrics.json without {min(missing)}")
             with open(folder / "history.csv", encoding="utf-8", newline="") as stream:

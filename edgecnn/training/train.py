@@ -75,7 +75,7 @@ class Trained:
     model: keras.Model
     history: list[dict[str, float]]
     metrics: dict[str, Any]
-    probabilities: Mapping[str, npt.NDArray[np.float32]]  # split -> (n, classes)
+    probabilities: Mapping[str, npt.NDArray[np.float32]]  # split -> (n, classes), of what was measured
 
 
 def load_pictures(config: Config, progress: Progress = silent) -> Pictures:
@@ -174,8 +174,9 @@ def train(
     start = time.perf_counter()
     with _job(config, pictures, folder, workers, progress, tensorboard) as job:
         begun()
-        probabilities = recipes.train(job)
-    metrics = {**_metrics(config, pictures, probabilities, job.model, start), **job.notes}
+        index, probabilities = recipes.train(job)
+    truth = {split: pictures.truth[index[split]] for split in SPLITS}
+    metrics = {**_metrics(config, pictures, truth, probabilities, job.model, start), **job.notes}
     return Trained(job.model, job.history, metrics, probabilities)
 
 
@@ -216,13 +217,13 @@ def _job(
 def _metrics(
     config: Config,
     pictures: Pictures,
+    truth: Mapping[str, npt.NDArray[np.int64]],
     probabilities: Mapping[str, npt.NDArray[np.float32]],
     model: keras.Model,
     start: float,
 ) -> dict[str, Any]:
     accuracy: dict[str, float | None] = dict.fromkeys(SPLITS)
     interval: dict[str, tuple[float, float]] = {}
-    truth = {split: pictures.truth[pictures.of(split)] for split in SPLITS}
     for split, values in probabilities.items():
         if len(values):
             right = int((values.argmax(1) == truth[split]).sum())

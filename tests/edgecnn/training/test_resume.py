@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ KILLS = 10
 
 @pytest.fixture(scope="module")
 def demanding(shapes, config):
-    """A config in which everything has a state: dropout, plateau, early stopping, average of weights, two stages."""
+    """A config in which everything has a state: dropout, plateau, early stopping, average of weights, three stages."""
     return config(
         shapes,
         recipe="standard",
@@ -143,7 +145,8 @@ def test_damaged_checkpoint_is_one_line(demanding, tmp_path, refused, monkeypatc
 
     pictures = load_pictures(demanding)
     folder = tmp_path / "run"
-    part = begin_run(folder, demanding, pictures.labels, pictures.entries, False)
+    known = {"unreadable": [], "groups": []}
+    part = begin_run(folder, demanding, pictures.labels, pictures.entries, False, known)
     (part / "head-done.npz").write_bytes(Path(__file__).read_bytes())
     assert "head-done.npz: the checkpoint is damaged" in refused("train", "--resume", folder)
 
@@ -163,3 +166,34 @@ def test_full_disk_is_one_line_and_loses_nothing(demanding, tmp_path, monkeypatc
         train_run(demanding, tmp_path / "run", False, 2)
     assert (part_of(tmp_path / "run") / "head-done.npz").exists()
     assert not list(part_of(tmp_path / "run").glob(".*.tmp"))
+
+
+def test_what_was_found_in_the_data_outlives_an_interruption(demanding, tmp_path, refused, monkeypatch):
+    from edgecnn.commands import _training
+
+    data = tmp_path / "data"
+    shutil.copytree(demanding.data, data)
+    (data / "broken.csv").unlink(missing_ok=True)
+    folder = next(path for path in sorted(data.rglob("*")) if path.is_dir() and any(path.glob("*.*")))
+    (folder / "broken.jpg").write_bytes(b"no picture")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_training, "train", interrupted)
+        with pytest.raises(EdgecnnError, match="interrupted"):
+            train_run(replace(demanding, data=str(data)), tmp_path / "run", False, 2)
+    resume_run(tmp_path / "run", 2)
+    ((path, reason),) = read_run(tmp_path / "run").metrics["unreadable"]
+    assert path.endswith("broken.jpg")
+    assert reason
+
+    part = part_of(tmp_path / "other")
+    with monkeypatch.context() as patch:
+        patch.setattr(_training, "train", interrupted)
+        with pytest.raises(EdgecnnError, match="interrupted"):
+            train_run(demanding, tmp_path / "other", False, 2)
+    for damaged in ("{}", '{"unreadable": [], "groups": [[1000000]]}', '{"unreadable": 3, "groups": []}'):
+        (part / "metrics.json").write_text(damaged)
+        assert "metrics.json: damaged" in refused("train", "--resume", tmp_path / "other")
