@@ -87,7 +87,7 @@ def engine_outputs(
     """Outputs ``(len(index), outputs)`` float32 of a model for the preprocessed pictures at `index`, by its float
     TFLite graph: what the device computes, several times faster than Keras predicts."""
     graph = tflite.convert(freeze(model, *model.input_shape[1:3]), "float32", ())
-    return _run(graph, lambda backend, at: backend.run(np.asarray(pixels[at])), index, workers, progress)
+    return _run(graph, lambda backend, at: backend.run(np.asarray(pixels[at])), list(index), workers, progress)
 
 
 def _run(
