@@ -17,8 +17,6 @@ SIZE = 64
     [
         ("efficientnet_lite0", 7648, 11),  # 672 + 4 x (192 + 1152) + 320 + 1280
         ("mobilenet_v2", 5536, 9),  # 576 + 3 x (160 + 960) + 320 + 1280
-        ("resnet50_v2", 7680, 6),
-        ("vgg16", 512, 1),  # its last map is a pooled one, which no convolution reads
         ("basic_cnn", None, 1),
     ],
 )
@@ -65,7 +63,7 @@ def test_folded_head_answers_for_raw_features_as_the_other_for_standardised_ones
         assert ((features - mean) / scale).std(0).max() < 1.0
 
 
-@pytest.mark.parametrize("pooling", ["average", "max", "flatten", "levels"])
+@pytest.mark.parametrize("pooling", ["max", "levels"])
 def test_joined_model_is_pooling_and_head(pooling):
     network = backbones.get("mobilenet_v2").build(SIZE, SIZE, "none")
     pooled = add_pooling(network, pooling)

@@ -198,7 +198,7 @@ def test_overwriting_keeps_the_old_run_until_the_new_one_is_whole(finished, tmp_
     begin(True)
     assert (target / "more").read_text() == "old"
     publish_run(target)
-    assert {path.name for path in target.iterdir()} == {"config.json", "labels.txt", "splits.csv"}
+    assert {path.name for path in target.iterdir()} == {"config.json", "labels.txt", "metrics.json", "splits.csv"}
     assert [path.name for path in target.parent.iterdir()] == ["run"]
 
 
