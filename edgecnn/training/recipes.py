@@ -1,7 +1,7 @@
 """Recipes: named ways of training. A recipe is a sequence of stages, each of which trains a model in place.
 
 fast      the frozen backbone runs once, in the device's engine; the head is trained on its features
-standard  fast, then the backbone is tuned with it, and the head fitted again on what the backbone has become
+standard  fast, then the backbone is tuned with it
 best      the same, longer, with strong augmentation
 scratch   the whole network from random weights
 course    as the textbooks have it: the head in front of the frozen backbone, then the last layers at a low rate
@@ -69,7 +69,7 @@ class Job:
         folder: where checkpoints are kept.
         each_epoch: called with the history so far.
         history: one row an epoch, over all stages.
-        notes: for metrics.json. ``kept``: which weights won on validation, see `whole`; ``kept_head``: see `refit`;
+        notes: for metrics.json. ``kept``: which weights won on validation, see `whole`;
             ``feigned``: see `feign`.
         tensorboard: whether TensorBoard's files are written into the folder.
     """
@@ -121,7 +121,6 @@ def train(job: Job) -> tuple[Indexes, Probabilities]:
     elif config.recipe in ("standard", "best"):
         _stage(job, "head", lambda: head_on_features(job, "head", Optimization(), HeadOptions()))
         _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, config.optimization))
-        _stage(job, "refit", lambda: refit(job))
     elif config.recipe == "scratch":
         _stage(job, "network", lambda: whole(job, "network", "all", config.optimization))
     else:
@@ -300,19 +299,6 @@ def measure(job: Job) -> tuple[float, float]:
     probabilities = predict(job.model, [job.pictures.pixels[i] for i in val])
     of_truth = probabilities[np.arange(len(val)), truth]
     return float(-np.log(np.maximum(of_truth, 1e-7)).mean()), float((probabilities.argmax(1) == truth).mean())
-
-
-def refit(job: Job) -> Rows:
-    """The head once more on features, now of the tuned backbone; kept if it wins on validation.
-
-    It was tuned on mixed and distorted pictures with a loss for them, by a backbone that kept moving; and it has not
-    seen what quantization does to the tuned backbone.
-    """
-    tuned = job.model.get_weights()
-    rows = head_on_features(job, "refit", Optimization(), HeadOptions())
-    candidates = {"refitted": job.model.get_weights(), "tuned": tuned}
-    job.notes["kept_head"] = keep_winner(job.model, candidates, lambda: measure(job))
-    return rows
 
 
 def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:

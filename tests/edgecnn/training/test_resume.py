@@ -25,7 +25,7 @@ KILLS = 10
 
 @pytest.fixture(scope="module")
 def demanding(shapes, config):
-    """A config in which everything has a state: dropout, plateau, early stopping, average of weights, three stages."""
+    """A config in which everything has a state: dropout, plateau, early stopping, average of weights, two stages."""
     return config(
         shapes,
         recipe="standard",
