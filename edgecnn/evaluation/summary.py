@@ -17,7 +17,7 @@ from edgecnn.evaluation.calibration import (
 from edgecnn.evaluation.gradcam import heatmaps, overlay
 from edgecnn.evaluation.layers import first_feature_maps, layer_rows
 from edgecnn.evaluation.report import ArtifactRow, Calibration, Example, Heatmap, Report, write_report
-from edgecnn.training.run import SPLITS, Run
+from edgecnn.training.run import MEASURED_OF_TRAIN, SPLITS, Run
 from edgecnn_converters.artifacts import versions
 from edgecnn_runtime.classifier import Probabilities, apply_temperature
 from edgecnn_runtime.metrics import confusion
@@ -89,8 +89,10 @@ def write_run_report(
 
 def _facts(run: Run) -> tuple[tuple[str, str], ...]:
     config, metrics = run.config, run.metrics
+    some = metrics["pictures"]["train"] > MEASURED_OF_TRAIN
+    measured = f"; the accuracy on train is of {MEASURED_OF_TRAIN} of them" if some else ""
     return (
-        ("Pictures", ", ".join(f"{metrics['pictures'][split]:,} {split}" for split in SPLITS)),
+        ("Pictures", ", ".join(f"{metrics['pictures'][split]:,} {split}" for split in SPLITS) + measured),
         ("Backbone", f"{config.backbone}, {metrics['parameters']:,} parameters, weights {config.weights}"),
         ("Input", f"{config.height} x {config.width} px, {config.preprocessing.fit}"),
         ("Recipe", f"{config.recipe}, seed {config.seed}, {metrics['train_s']:g} s"),

@@ -100,15 +100,12 @@ def build_head(features: int, classes: int, options: HeadOptions) -> keras.Model
     return keras.Model(inputs, x, name="head")
 
 
-def standardization(features: Features, options: HeadOptions) -> tuple[Features, Features]:
-    """Mean and scale ``(F,)`` float32 by which the features ``(N, F)`` are standardised for a head with `options`.
+def standardization(features: Features) -> tuple[Features, Features]:
+    """Mean and scale ``(F,)`` float32 by which the features ``(N, F)`` are standardised.
 
     The scale is the standard deviation and a tenth of the average one, or features that hardly vary would be noise
-    blown up. Nothing is changed for a head that normalises features itself, as `fold` could not undo it.
+    blown up.
     """
-    count = features.shape[1]
-    if options.normalization != "none" and not options.hidden:
-        return np.zeros(count, np.float32), np.ones(count, np.float32)
     mean = features.mean(0, dtype=np.float64)
     squares = np.einsum("nf,nf->f", features, features, dtype=np.float64) / len(features)  # no second copy, as std has
     deviation = np.sqrt(np.maximum(squares - mean**2, 0.0))
@@ -120,11 +117,9 @@ def fold(weights: Sequence[npt.NDArray[np.float32]], mean: Features, scale: Feat
     """Weights of a head for standardised features as weights of the same head for the features themselves.
 
     Args:
-        weights: of a `build_head`; where features were standardised its first layer is dense.
+        weights: of a `build_head` that begins dense: kernel, bias, and whatever follows.
         mean, scale: ``(F,)``.
     """
-    if not mean.any() and (scale == 1).all():
-        return list(weights)
     kernel = weights[0] / scale[:, None]
     return [kernel, weights[1] - mean @ kernel, *weights[2:]]
 

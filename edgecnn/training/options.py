@@ -69,6 +69,11 @@ class HeadOptions(Checked):
     l1: float = option(0.0, "Factor of the absolute weights in the loss.", low=0.0, high=10.0)
     l2: float = option(2e-2, "Factor of the squared weights in the loss.", low=0.0, high=10.0)
 
+    @property
+    def begins_dense(self) -> bool:
+        """Whether the first weights that features meet are those of a dense layer."""
+        return self.hidden > 0 or self.normalization == "none"
+
 
 @dataclass(frozen=True)
 class Optimization(Checked):

@@ -189,11 +189,12 @@ def _size(recipe: str, backbone: backbones.Backbone) -> int:
 
 def _by_size(recipe: str, pictures: int) -> dict[str, Any]:
     """What depends on the size of the data."""
-    if recipe == "fast":
-        return {"pooling": "average"} if pictures > MANY_PICTURES else {}
-    if recipe != "standard":
-        return {}
-    return {"epochs": max(2, min(PRESETS["standard"]["epochs"], round(STANDARD_VIEWS / max(pictures, 1))))}
+    chosen: dict[str, Any] = {}
+    if recipe in ("fast", "standard", "best") and pictures > MANY_PICTURES:
+        chosen["pooling"] = "average"
+    if recipe == "standard":
+        chosen["epochs"] = max(2, min(PRESETS[recipe]["epochs"], round(STANDARD_VIEWS / max(pictures, 1))))
+    return chosen
 
 
 def _text(given: Mapping[str, Any], name: str, default: str) -> str:

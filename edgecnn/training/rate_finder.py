@@ -37,8 +37,9 @@ def find_rate(job: Job) -> tuple[Losses, float]:
         features = engine_outputs(
             pooled, job.pictures.pixels, chosen, job.workers, lambda done, of: job.progress("float32", done, of)
         )
-        mean, scale = standardization(features, config.head)
-        features = (features - mean) / scale
+        if config.head.begins_dense:
+            mean, scale = standardization(features)
+            features = (features - mean) / scale
     else:
         model = job.model
         everything = config.recipe == "scratch"

@@ -1,7 +1,7 @@
 """Recipes: named ways of training. A recipe is a sequence of stages, each of which trains a model in place.
 
 fast      the frozen backbone runs once, in the device's engine; the head is trained on its features
-standard  fast, then the backbone is tuned with it
+standard  fast, then the backbone is tuned with it, and the head fitted again on what the backbone has become
 best      the same, longer, with strong augmentation
 scratch   the whole network from random weights
 course    as the textbooks have it: the head in front of the frozen backbone, then the last layers at a low rate
@@ -39,7 +39,7 @@ from edgecnn.training.fit import (
 )
 from edgecnn.training.head import add_pooling, build, build_head, by_class, fold, predict, standardization
 from edgecnn.training.options import HeadOptions, Optimization
-from edgecnn.training.run import SPLITS, Config
+from edgecnn.training.run import MEASURED_OF_TRAIN, SPLITS, Config
 
 if TYPE_CHECKING:
     import keras
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from edgecnn.training.train import Pictures
 
 CALIBRATION_PICTURES = 32
-MEASURED_OF_TRAIN = 500
 # int8 features that are farther off than this are noise; EfficientNet-Lite0 was seen at 0.18 on photos of clothes and
 # at 0.36 on tiny grey pictures, and both made a better head.
 MAX_RELATIVE_ERROR = 0.7
@@ -69,8 +68,8 @@ class Job:
         folder: where checkpoints are kept.
         each_epoch: called with the history so far.
         history: one row an epoch, over all stages.
-        notes: for metrics.json. ``kept``: which weights won on validation, see `whole`;
-            ``feigned``: see `feign`.
+        notes: for metrics.json. ``kept``: which weights won on validation, see `whole`; ``kept_head``: see
+            `refit`; ``feigned``: see `feign`.
         tensorboard: whether TensorBoard's files are written into the folder.
     """
 
@@ -121,6 +120,7 @@ def train(job: Job) -> tuple[Indexes, Probabilities]:
     elif config.recipe in ("standard", "best"):
         _stage(job, "head", lambda: head_on_features(job, "head", Optimization(), HeadOptions()))
         _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, config.optimization))
+        _stage(job, "refit", lambda: refit(job))
     elif config.recipe == "scratch":
         _stage(job, "network", lambda: whole(job, "network", "all", config.optimization))
     else:
@@ -186,9 +186,9 @@ def head_on_features(job: Job, name: str, options: Optimization, regularization:
     third = train[::3]
     of_third, of_val, _ = look(floating, "float32", third, val)
     seen, seen_val, augmented = look(quantized, "int8", train, val, views=config.views)
-    channels = job.network.output_shape[-1]  # of the last map, if there are more: it takes the cube of their number
     if not job.history:
-        feign(job, np.concatenate([seen, seen_val])[:, -channels:], np.concatenate([train, val]))
+        of_last_map = slice(-job.network.output_shape[-1], None)  # time goes with the cube of the number of features
+        feign(job, np.concatenate([seen, seen_val])[:, of_last_map], np.concatenate([train, val]))
     if relative_error(of_third, seen[::3]) <= MAX_RELATIVE_ERROR:
         known = [(seen, train), (augmented, np.tile(train, config.views)), (of_third, third)]
         check = [(of_val, val), (seen_val, val)]
@@ -239,12 +239,14 @@ def _fit_head(
     wanted = job.targets(index)
     weights = class_weights(job.pictures.truth[index], job.classes, options.balance)
     steps = -(-len(index) // options.batch_size)
+    keras.utils.set_random_seed(job.config.seed)  # a resumed run, which skipped stages, must draw the same weights
     head_options = replace(job.config.head, dropout=regularization.dropout, l1=regularization.l1, l2=regularization.l2)
     head = build_head(features.shape[1], job.classes, head_options)
-    mean, scale = standardization(features, head_options)
-    for part in (features, val_features):
-        part -= mean
-        part /= scale
+    if head_options.begins_dense:
+        mean, scale = standardization(features)
+        for part in (features, val_features):
+            part -= mean
+            part /= scale
     compile_model(head, options, job.config.machine, steps, steps_per_execution=8)  # a step takes less than a call
     rows: Rows = []
     tensorboard = [keras.callbacks.TensorBoard(job.folder / "tensorboard" / name)] if job.tensorboard else []
@@ -263,7 +265,8 @@ def _fit_head(
         callbacks=[*watchers(options), *tensorboard, keras.callbacks.LambdaCallback(on_epoch_end=note)],
         verbose=0,
     )
-    job.head.set_weights(fold(head.get_weights(), mean, scale))
+    found = head.get_weights()
+    job.head.set_weights(fold(found, mean, scale) if head_options.begins_dense else found)
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
@@ -299,6 +302,19 @@ def measure(job: Job) -> tuple[float, float]:
     probabilities = predict(job.model, [job.pictures.pixels[i] for i in val])
     of_truth = probabilities[np.arange(len(val)), truth]
     return float(-np.log(np.maximum(of_truth, 1e-7)).mean()), float((probabilities.argmax(1) == truth).mean())
+
+
+def refit(job: Job) -> Rows:
+    """The head once more on features, now of the tuned backbone; kept if it wins on validation.
+
+    It was tuned on mixed and distorted pictures with a loss for them, by a backbone that kept moving; and it has not
+    seen what quantization does to the tuned backbone.
+    """
+    tuned = job.model.get_weights()
+    rows = head_on_features(job, "refit", Optimization(), HeadOptions())
+    candidates = {"refitted": job.model.get_weights(), "tuned": tuned}
+    job.notes["kept_head"] = keep_winner(job.model, candidates, lambda: measure(job))
+    return rows
 
 
 def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:

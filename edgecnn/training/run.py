@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 SPLITS = ("train", "val", "test")
+MEASURED_OF_TRAIN = 500  # its accuracy only shows whether a model learns by heart
 METRICS = frozenset(
     (
         "accuracy", "interval", "pictures", "unreadable", "data_sha256", "weights_sha256", "parameters", "train_s",
@@ -135,21 +136,21 @@ def begin_run(
 
 
 def finish_run(folder: Path, metrics: Mapping[str, Any], model: keras.Model) -> None:
-    """Writes what training has found into ``RUN.part``, and removes the checkpoints."""
+    """Writes what training has found into ``RUN.part``."""
     import keras
 
     part = part_of(folder)
     _write_json(part / "metrics.json", dict(metrics))
     # Without what it was compiled with, which holds schedules that only this package could load.
     keras.Model(model.inputs, model.outputs, name=model.name).save(part / "model.keras")
-    for checkpoint in part.glob("*.npz"):
-        checkpoint.unlink()
 
 
 def publish_run(folder: Path) -> None:
-    """``RUN.part`` becomes ``RUN``; what was there before goes. Raises EdgecnnError."""
+    """``RUN.part`` becomes ``RUN``, without its checkpoints; what was there before goes. Raises EdgecnnError."""
     part = part_of(folder)
     try:
+        for checkpoint in part.glob("*.npz"):
+            checkpoint.unlink()
         if folder.exists():
             old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
             folder.rename(old)

@@ -73,7 +73,7 @@ def test_grad_cam_of_several_levels_adds_up_what_each_of_them_says() -> None:
     keras.utils.set_random_seed(0)
     side = 64
     pixels = np.random.default_rng(0).integers(0, 256, (3, side, side, 3), np.uint8)
-    network = backbones.get("mobilenet_v2").build(side, side, "none")
+    network = backbones.get("efficientnet_lite0").build(side, side, "none")
     features = add_pooling(network, "levels").output_shape[1]
     model = join(network, build_head(features, 3, HeadOptions()), "levels")
     maps = keras.Model(network.input, last_maps(network))(pixels.astype(np.float32))

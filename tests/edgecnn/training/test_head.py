@@ -45,7 +45,6 @@ def test_levels_hold_the_average_of_the_last_map():
         HeadOptions(),
         HeadOptions(hidden=8),
         HeadOptions(hidden=8, normalization="batch"),
-        HeadOptions(normalization="layer"),
         HeadOptions(output="sigmoid"),
     ],
 )
@@ -53,14 +52,21 @@ def test_folded_head_answers_for_raw_features_as_the_other_for_standardised_ones
     rng = np.random.default_rng(0)
     features = (rng.uniform(0, 5, 40) + rng.uniform(0, 2, 40) * rng.normal(size=(64, 40))).astype(np.float32)
     features[:, 0] = 3.0  # a dead channel
-    mean, scale = standardization(features, options)
+    mean, scale = standardization(features)
     head, folded = (build_head(40, 2, options) for _ in range(2))
     folded.set_weights(fold(head.get_weights(), mean, scale))
     wanted = np.asarray(head((features - mean) / scale))
     np.testing.assert_allclose(np.asarray(folded(features)), wanted, atol=1e-5)
-    if options.normalization != "layer":
-        np.testing.assert_allclose(((features - mean) / scale).mean(0), 0.0, atol=1e-5)
-        assert ((features - mean) / scale).std(0).max() < 1.0
+    np.testing.assert_allclose(((features - mean) / scale).mean(0), 0.0, atol=1e-5)
+    assert ((features - mean) / scale).std(0).max() < 1.0
+
+
+@pytest.mark.parametrize("hidden", [0, 8])
+@pytest.mark.parametrize("normalization", ["none", "batch", "layer"])
+def test_a_head_knows_whether_it_begins_dense(hidden, normalization):
+    options = HeadOptions(hidden=hidden, normalization=normalization)
+    first = next(layer for layer in build_head(5, 2, options).layers if layer.weights)
+    assert options.begins_dense == (type(first).__name__ == "Dense")
 
 
 @pytest.mark.parametrize("pooling", ["max", "levels"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgecnn.training.options import GROUP_OF, GROUPS, HeadOptions, Optimization, Tuning
-from edgecnn.training.presets import PRESETS, STANDARD_VIEWS, make_config, read_options
+from edgecnn.training.presets import MANY_PICTURES, PRESETS, STANDARD_VIEWS, make_config, read_options
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 MANY = {"a": 500, "b": 400}
@@ -69,6 +69,16 @@ def test_more_pictures_need_fewer_epochs_and_a_typed_number_wins():
     assert make_config(Path("x"), {}, MANY)[0].optimization.epochs == PRESETS["standard"]["epochs"]
     assert make_config(Path("x"), {}, {"a": STANDARD_VIEWS, "b": STANDARD_VIEWS})[0].optimization.epochs == 2
     assert make_config(Path("x"), {"epochs": 77}, MANY)[0].optimization.epochs == 77
+
+
+@pytest.mark.parametrize("recipe", ["fast", "standard", "best"])
+def test_features_of_very_many_pictures_are_few(recipe):
+    def pooling(given, pictures):
+        return make_config(Path("x"), {"recipe": recipe, **given}, {"a": 100, "b": pictures - 100})[0].head.pooling
+
+    assert pooling({}, MANY_PICTURES) == "levels"
+    assert pooling({}, MANY_PICTURES + 1) == "average"
+    assert pooling({"pooling": "levels"}, MANY_PICTURES + 1) == "levels"
 
 
 def test_file_and_command_line(tmp_path, here, shapes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from edgecnn.commands._training import resume_run, train_run
+from edgecnn.training import recipes
 from edgecnn.training.augment import augment
 from edgecnn.training.options import Augmentation, HeadOptions, Optimization
 from edgecnn.training.run import part_of, read_run
@@ -25,7 +27,7 @@ KILLS = 10
 
 @pytest.fixture(scope="module")
 def demanding(shapes, config):
-    """A config in which everything has a state: dropout, plateau, early stopping, average of weights, two stages."""
+    """A config in which everything has a state: dropout, plateau, early stopping, average of weights, three stages."""
     return config(
         shapes,
         recipe="standard",
@@ -53,8 +55,6 @@ class _Stop(Exception):  # noqa: N818
 @pytest.mark.parametrize("pictures", [30, 75, 130])
 def test_any_moment_of_an_epoch(demanding, uninterrupted, tmp_path, monkeypatch, pictures):
     """Dies in the middle of an epoch, after so many augmented pictures, and again after as many more."""
-    from edgecnn.training import recipes
-
     count = 0
 
     def dying(*words):
@@ -75,6 +75,8 @@ def test_any_moment_of_an_epoch(demanding, uninterrupted, tmp_path, monkeypatch,
     again = read_run(folder)
     assert again.metrics["weights_sha256"] == uninterrupted.metrics["weights_sha256"]
     assert again.history == uninterrupted.history
+    assert set(again.history["stage"]) == {1, 2, 3}
+    assert again.metrics["kept_head"] == uninterrupted.metrics["kept_head"]
     assert not part_of(folder).exists()
 
 
@@ -173,7 +175,6 @@ def test_what_was_found_in_the_data_outlives_an_interruption(demanding, tmp_path
 
     data = tmp_path / "data"
     shutil.copytree(demanding.data, data)
-    (data / "broken.csv").unlink(missing_ok=True)
     folder = next(path for path in sorted(data.rglob("*")) if path.is_dir() and any(path.glob("*.*")))
     (folder / "broken.jpg").write_bytes(b"no picture")
 
@@ -197,3 +198,21 @@ def test_what_was_found_in_the_data_outlives_an_interruption(demanding, tmp_path
     for damaged in ("{}", '{"unreadable": [], "groups": [[1000000]]}', '{"unreadable": 3, "groups": []}'):
         (part / "metrics.json").write_text(damaged)
         assert "metrics.json: damaged" in refused("train", "--resume", tmp_path / "other")
+
+
+def test_a_disk_that_is_full_for_the_report_costs_no_training(config, shapes, tmp_path, monkeypatch):
+    from edgecnn.commands import _training
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_training, "write_run_report", full)
+        with pytest.raises(EdgecnnError, match="No space left on device"):
+            train_run(config(shapes), tmp_path / "run", False, 2)
+    trained = json.loads((part_of(tmp_path / "run") / "metrics.json").read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr(recipes, "whole", full)  # it would be called to train again
+        resume_run(tmp_path / "run", 2)
+    assert read_run(tmp_path / "run").metrics["weights_sha256"] == trained["weights_sha256"]
+    assert not list((tmp_path / "run").glob("*.npz"))
