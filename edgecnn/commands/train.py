@@ -16,6 +16,7 @@ from edgecnn_runtime.commands import cores, print_json
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 _KEPT = {
+    "refitted": "kept: the tuned backbone with a head fitted to it again, best on validation",
     "trained": "kept: the tuned weights, best on validation",
     "averaged": "kept: the average of the tuned weights, best on validation",
     "start": "kept: the head on the frozen backbone; tuning it did not win on validation (try more --epochs)",

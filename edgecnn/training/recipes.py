@@ -68,8 +68,8 @@ class Job:
         folder: where checkpoints are kept.
         each_epoch: called with the history so far.
         history: one row an epoch, over all stages.
-        notes: for metrics.json. ``kept``: which weights won on validation, see `whole`; ``kept_head``: see
-            `refit`; ``feigned``: see `feign`.
+        notes: for metrics.json. ``kept``: which weights won on validation, see `whole` and `refit`;
+            ``feigned``: see `feign`.
         tensorboard: whether TensorBoard's files are written into the folder.
     """
 
@@ -140,24 +140,37 @@ def train(job: Job) -> tuple[Indexes, Probabilities]:
 
 def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
     """Does the work of a stage, or takes its result from the folder where that has been done before."""
-    from edgecnn.training.callbacks import read_arrays, write_arrays
+    from edgecnn.training.callbacks import write_arrays
 
-    path = job.folder / f"{name}-done.npz"
-    done = read_arrays(path)
+    done = _restore(job, name)
     if done is None:
         rows = work()
         # Not the weights alone: the next stage goes on with the seeds of the dropout layers.
         state = {f"{number}": np.asarray(variable) for number, variable in enumerate(job.model.variables)}
-        write_arrays(path, {**state, "note": np.array(json.dumps({"rows": rows, "notes": job.notes}))})
+        note = np.array(json.dumps({"rows": rows, "notes": job.notes}))
+        write_arrays(_done(job, name), {**state, "note": note})
         (job.folder / f"{name}.npz").unlink(missing_ok=True)
     else:
-        note = json.loads(str(done.pop("note")))
-        rows, job.notes = note["rows"], note["notes"]
-        for number, variable in enumerate(job.model.variables):
-            variable.assign(done[str(number)])
+        rows, job.notes = done["rows"], done["notes"]
     number = 1 + int(job.history[-1]["stage"]) if job.history else 1
     job.history += [{"stage": number, **row} for row in rows]
     job.each_epoch(job.history)
+
+
+def _done(job: Job, name: str) -> Path:
+    return job.folder / f"{name}-done.npz"
+
+
+def _restore(job: Job, name: str) -> dict[str, Any] | None:
+    """Puts what a stage has made of the model into it, and returns its rows and notes; None where it is not done."""
+    from edgecnn.training.callbacks import read_arrays
+
+    done = read_arrays(_done(job, name))
+    if done is None:
+        return None
+    for number, variable in enumerate(job.model.variables):
+        variable.assign(done[str(number)])
+    return dict(json.loads(str(done["note"])))
 
 
 def head_on_features(job: Job, name: str, options: Optimization, regularization: HeadOptions) -> Rows:
@@ -305,22 +318,25 @@ def measure(job: Job) -> tuple[float, float]:
 
 
 def refit(job: Job) -> Rows:
-    """The head once more on features, now of the tuned backbone; kept if it wins on validation.
+    """The head once more on features, now of the tuned backbone.
 
     It was tuned on mixed and distorted pictures with a loss for them, by a backbone that kept moving; and it has not
-    seen what quantization does to the tuned backbone.
+    seen what quantization does to the tuned backbone. Kept is what wins on validation: that, the tuned head, or the
+    first head on the backbone as it was.
     """
     tuned = job.model.get_weights()
     rows = head_on_features(job, "refit", Optimization(), HeadOptions())
-    candidates = {"refitted": job.model.get_weights(), "tuned": tuned}
-    job.notes["kept_head"] = keep_winner(job.model, candidates, lambda: measure(job))
+    candidates = {"refitted": job.model.get_weights(), job.notes.get("kept", "trained"): tuned}
+    _restore(job, "head")
+    candidates["start"] = job.model.get_weights()
+    job.notes["kept"] = keep_winner(job.model, candidates, lambda: measure(job))
     return rows
 
 
 def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
     """Head and some or all layers of the backbone, on a new random view of every picture in every epoch.
 
-    After `standard` and `best` the winner on validation is kept: the weights as trained, their average, or the start.
+    With an average of the weights, it or the weights as trained are kept, whichever wins on validation.
     """
     config, model = job.config, job.model
     unfreeze(job.network, layers, normalization=config.recipe == "scratch")
@@ -335,7 +351,6 @@ def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
         job.each_epoch([*before, *({"stage": stage_number, **row} for row in rows)])
 
     compile_model(model, options, config.machine, steps)
-    start = model.get_weights()
     stage = Stage(name, steps, batch, lambda: measure(job), job.folder, job.tensorboard)
     rows = fit(
         model,
@@ -344,11 +359,9 @@ def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
         lambda done, total: job.progress(name, epochs_done * total + done, options.epochs * total),
         each_epoch,
     )
-    if config.recipe in ("standard", "best"):
+    if options.averaging:
         candidates = {"trained": model.get_weights()}
-        if options.averaging:
-            model.optimizer.finalize_variable_values(model.trainable_variables)
-            candidates["averaged"] = model.get_weights()
-        candidates["start"] = start
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        candidates["averaged"] = model.get_weights()
         job.notes["kept"] = keep_winner(model, candidates, lambda: measure(job))
     return rows

@@ -76,7 +76,7 @@ def test_any_moment_of_an_epoch(demanding, uninterrupted, tmp_path, monkeypatch,
     assert again.metrics["weights_sha256"] == uninterrupted.metrics["weights_sha256"]
     assert again.history == uninterrupted.history
     assert set(again.history["stage"]) == {1, 2, 3}
-    assert again.metrics["kept_head"] == uninterrupted.metrics["kept_head"]
+    assert again.metrics["kept"] == uninterrupted.metrics["kept"]
     assert not part_of(folder).exists()
 
 
