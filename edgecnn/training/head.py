@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn import backbones
+from edgecnn.training.folding import fold_normalization
 from edgecnn.training.options import HeadOptions
+from edgecnn.training.run import TUNING_RECIPES
 from edgecnn_runtime.classifier import Probabilities
 from edgecnn_runtime.decode import Picture
 
@@ -135,6 +137,8 @@ def join(network: keras.Model, head: keras.Model, pooling: str = "average") -> k
 def build(config: Config, classes: int, weights: str) -> tuple[keras.Model, keras.Model, keras.Model]:
     """A config's backbone, head, and both joined. Raises EdgecnnError, see `edgecnn.backbones.Backbone.build`."""
     network = backbones.get(config.backbone).build(config.height, config.width, weights)
+    if config.recipe in TUNING_RECIPES:
+        network = fold_normalization(network)
     features = int(np.prod(add_pooling(network, config.head.pooling).output_shape[1:]))
     head = build_head(features, classes, config.head)
     return network, head, join(network, head, config.head.pooling)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from edgecnn import backbones
 from edgecnn.training.options import GROUP_OF, GROUPS, Augmentation, unknown
-from edgecnn.training.run import Config
+from edgecnn.training.run import TUNING_RECIPES, Config
 from edgecnn_runtime.contract import Fit, Preprocessing
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
@@ -33,7 +33,7 @@ _TUNED = {
 # `edgecnn.training.recipes`.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "fast": {},
-    "standard": {**_TUNED, "weight_decay": 0.02, "epochs": 6, "averaging": 0.99, "unfreeze": "top"},
+    "standard": {**_TUNED, "weight_decay": 0.02, "epochs": 8, "averaging": 0.99, "unfreeze": "top"},
     "best": {
         **_TUNED,
         "weight_decay": 0.05,
@@ -80,7 +80,7 @@ FEW_OF_A_CLASS = 15
 # The features that the pooling `levels` gives of so many fill the memory: some 30 kB a picture.
 MANY_PICTURES = 20_000
 # Beyond this many pictures an epoch teaches more than repeating it: standard then makes fewer epochs.
-STANDARD_VIEWS = 18_000
+STANDARD_VIEWS = 30_000
 # Where the backbone is tuned, the input is smaller by this than what the backbone was pretrained with: half the
 # pixels, and so about half the time, in training and on the device.
 TUNED_SIZE_FRACTION = 5 / 7
@@ -181,7 +181,7 @@ def _choose(weights: str, pictures: Mapping[str, int]) -> tuple[str, str]:
 
 
 def _size(recipe: str, backbone: backbones.Backbone) -> int:
-    if recipe not in ("standard", "best"):
+    if recipe not in TUNING_RECIPES:
         return backbone.size_px
     smaller = round(backbone.size_px * TUNED_SIZE_FRACTION / _SIZE_STEP_PX) * _SIZE_STEP_PX
     return max(smaller, min(backbone.size_px, backbone.min_size_px))
@@ -190,7 +190,7 @@ def _size(recipe: str, backbone: backbones.Backbone) -> int:
 def _by_size(recipe: str, pictures: int) -> dict[str, Any]:
     """What depends on the size of the data."""
     chosen: dict[str, Any] = {}
-    if recipe in ("fast", "standard", "best") and pictures > MANY_PICTURES:
+    if recipe in ("fast", *TUNING_RECIPES) and pictures > MANY_PICTURES:
         chosen["pooling"] = "average"
     if recipe == "standard":
         chosen["epochs"] = max(2, min(PRESETS[recipe]["epochs"], round(STANDARD_VIEWS / max(pictures, 1))))

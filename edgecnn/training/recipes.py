@@ -39,7 +39,7 @@ from edgecnn.training.fit import (
 )
 from edgecnn.training.head import add_pooling, build, build_head, by_class, fold, predict, standardization
 from edgecnn.training.options import HeadOptions, Optimization
-from edgecnn.training.run import MEASURED_OF_TRAIN, SPLITS, Config
+from edgecnn.training.run import MEASURED_OF_TRAIN, SPLITS, TUNING_RECIPES, Config
 
 if TYPE_CHECKING:
     import keras
@@ -117,7 +117,7 @@ def train(job: Job) -> tuple[Indexes, Probabilities]:
     config = job.config
     if config.recipe == "fast":
         _stage(job, "head", lambda: head_on_features(job, "head", config.optimization, config.head))
-    elif config.recipe in ("standard", "best"):
+    elif config.recipe in TUNING_RECIPES:
         _stage(job, "head", lambda: head_on_features(job, "head", Optimization(), HeadOptions()))
         _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, config.optimization))
         _stage(job, "refit", lambda: refit(job))
