@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from edgecnn_runtime import Classifier, Contract
 from edgecnn_runtime.backends import module_for
 from edgecnn_runtime.classifier import write_artifact
 from edgecnn_runtime.contract import Preprocessing, Provenance
+
+# A shell starts what it puts in the background with Ctrl-C ignored, and every process that a test starts inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "runtime" / "golden"
 

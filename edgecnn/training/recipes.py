@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from edgecnn.training.train import Pictures
 
 CALIBRATION_PICTURES = 32
+FLOAT_STEP = 6  # every which picture is also seen by the float backbone
 # int8 features that are farther off than this are noise; EfficientNet-Lite0 was seen at 0.18 on photos of clothes and
 # at 0.36 on tiny grey pictures, and both made a better head.
 MAX_RELATIVE_ERROR = 0.7
@@ -174,7 +175,7 @@ def _restore(job: Job, name: str) -> dict[str, Any] | None:
 
 
 def head_on_features(job: Job, name: str, options: Optimization, regularization: HeadOptions) -> Rows:
-    """The head on cached features: every training picture by the int8 backbone, every third also by the float one.
+    """The head on cached features: every training picture by the int8 backbone, every sixth also by the float one.
 
     The int8 backbone is twice as fast, and teaches the head what quantization does to features; the float one keeps
     it honest. It also sees `config.views` augmented views of every training picture. Where it is so far off that it
@@ -196,14 +197,14 @@ def head_on_features(job: Job, name: str, options: Optimization, regularization:
         )  # fmt: skip
         return np.split(features, np.cumsum([len(index) for index in indexes]))
 
-    third = train[::3]
-    of_third, of_val, _ = look(floating, "float32", third, val)
+    some = train[::FLOAT_STEP]
+    of_some, of_val, _ = look(floating, "float32", some, val)
     seen, seen_val, augmented = look(quantized, "int8", train, val, views=config.views)
     if not job.history:
         of_last_map = slice(-job.network.output_shape[-1], None)  # time goes with the cube of the number of features
         feign(job, np.concatenate([seen, seen_val])[:, of_last_map], np.concatenate([train, val]))
-    if relative_error(of_third, seen[::3]) <= MAX_RELATIVE_ERROR:
-        known = [(seen, train), (augmented, np.tile(train, config.views)), (of_third, third)]
+    if relative_error(of_some, seen[::FLOAT_STEP]) <= MAX_RELATIVE_ERROR:
+        known = [(seen, train), (augmented, np.tile(train, config.views)), (of_some, some)]
         check = [(of_val, val), (seen_val, val)]
     else:
         every, augmented = look(floating, "float32 again", train, views=config.views)

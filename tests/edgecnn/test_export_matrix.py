@@ -33,10 +33,9 @@ FAMILIES = (
     "vgg16",
     "xception",
 )
-# Baselines, not for devices, and half a minute each: quantized by `make test-all` alone.
-LARGE = ("alexnet", "convnext_tiny", "inception_v3", "resnet50", "resnet50_v2", "vgg16", "xception")
+# Baselines, not for devices, and up to a minute each.
+LARGE = ("alexnet", "convnext_tiny", "inception_v3", "resnet34", "resnet50", "resnet50_v2", "vgg16", "xception")
 VARIANTS = (("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"))
-FLOAT_VARIANTS = (("tflite", "float32"), ("onnx", "float32"))
 CLASSES = 4
 SIZES_PX = {"inception_v3": 107}  # at its smallest, its last maps are one pixel, which blows up rounding errors
 
@@ -66,7 +65,8 @@ def _living_model(name: str, size_px: int, pictures: np.ndarray):
     ("name", "variants"),
     [
         *[pytest.param(name, VARIANTS, marks=pytest.mark.slow) for name in FAMILIES if name not in LARGE],
-        *[pytest.param(name, FLOAT_VARIANTS, marks=pytest.mark.slow) for name in LARGE],
+        *[pytest.param(name, VARIANTS[:1], marks=pytest.mark.slow) for name in LARGE],
+        *[pytest.param(name, VARIANTS[2:3], marks=pytest.mark.long) for name in LARGE],
         *[
             pytest.param(n, VARIANTS, marks=pytest.mark.all)
             for n in backbones.names()

@@ -12,7 +12,7 @@ from edgecnn.training.run import read_run
 from edgecnn_runtime import Classifier
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_quickstart_end_to_end(edgecnn, tmp_path):
     process = edgecnn("quickstart", "--out", "a run", "--json", cwd=tmp_path)
     assert (process.returncode, process.stderr) == (0, "")

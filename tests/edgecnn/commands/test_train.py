@@ -42,11 +42,11 @@ def test_json_is_the_only_output_and_one_seed_gives_one_model(edgecnn, here, sha
 
 
 @pytest.mark.slow
-def test_one_seed_gives_one_model_by_the_fast_recipe(edgecnn, shapes, tmp_path):
+def test_one_seed_gives_one_model_by_the_fast_recipe(edgecnn, here, shapes, tmp_path):
     hashes = []
-    for number, seed in enumerate((3, 3, 4)):
+    for number, (run, seed) in enumerate(((edgecnn, 3), (here, 3), (here, 4))):
         words = ("--size", 64, "--views", 1, "--epochs", 8, "--seed", seed)
-        document = _document(edgecnn("train", shapes, "--out", tmp_path / str(number), *words, "--json"))
+        document = _document(run("train", shapes, "--out", tmp_path / str(number), *words, "--json"))
         assert document["recipe"] == "fast"  # so few pictures
         assert document["accuracy"]["train"] >= 0.9
         hashes.append(document["weights_sha256"])

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -170,13 +169,12 @@ def test_full_disk_is_one_line_and_loses_nothing(demanding, tmp_path, monkeypatc
     assert not list(part_of(tmp_path / "run").glob(".*.tmp"))
 
 
-def test_what_was_found_in_the_data_outlives_an_interruption(demanding, tmp_path, refused, monkeypatch):
+def test_what_was_found_in_the_data_outlives_an_interruption(config, shapes, tmp_path, refused, monkeypatch):
     from edgecnn.commands import _training
 
     data = tmp_path / "data"
-    shutil.copytree(demanding.data, data)
-    folder = next(path for path in sorted(data.rglob("*")) if path.is_dir() and any(path.glob("*.*")))
-    (folder / "broken.jpg").write_bytes(b"no picture")
+    shutil.copytree(shapes, data)
+    (data / "circle" / "broken.jpg").write_bytes(b"no picture")
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -184,7 +182,7 @@ def test_what_was_found_in_the_data_outlives_an_interruption(demanding, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(_training, "train", interrupted)
         with pytest.raises(EdgecnnError, match="interrupted"):
-            train_run(replace(demanding, data=str(data)), tmp_path / "run", False, 2)
+            train_run(config(data), tmp_path / "run", False, 2)
     resume_run(tmp_path / "run", 2)
     ((path, reason),) = read_run(tmp_path / "run").metrics["unreadable"]
     assert path.endswith("broken.jpg")
@@ -194,7 +192,7 @@ def test_what_was_found_in_the_data_outlives_an_interruption(demanding, tmp_path
     with monkeypatch.context() as patch:
         patch.setattr(_training, "train", interrupted)
         with pytest.raises(EdgecnnError, match="interrupted"):
-            train_run(demanding, tmp_path / "other", False, 2)
+            train_run(config(shapes), tmp_path / "other", False, 2)
     for damaged in ("{}", '{"unreadable": [], "groups": [[1000000]]}', '{"unreadable": 3, "groups": []}'):
         (part / "metrics.json").write_text(damaged)
         assert "metrics.json: damaged" in refused("train", "--resume", tmp_path / "other")

@@ -54,7 +54,7 @@ def test_fast_recipe_trains_the_head_alone(shapes, config, tmp_path):
 @pytest.mark.parametrize("recipe", ["fast", "scratch"])
 def test_two_classes_by_one_sigmoid(draw_shapes, config, tmp_path, recipe):
     data = draw_shapes(tmp_path / "two", ("circle", "square"))
-    options = Optimization(epochs=100, batch_size=8, learning_rate=1e-2, patience=100)
+    options = Optimization(epochs=40, batch_size=8, learning_rate=1e-2, patience=0)
     train_run(
         config(data, head=HeadOptions(output="sigmoid", l2=0.0, dropout=0.0), optimization=options, recipe=recipe),
         tmp_path / "run",
