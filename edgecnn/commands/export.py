@@ -71,4 +71,5 @@ def export(
         print_json("export", {"folder": str(folder), "artifacts": [artifact_document(artifact) for artifact in made]})
         return
     print_table(made)
-    print(f"in {folder}/\nnext: edgecnn live {shlex.quote(str(made[0].path))} --camera 0")
+    first = next((each for each in made if each.precision == "int8"), made[0])  # the small and fast one
+    print(f"in {folder}/\nnext: edgecnn live {shlex.quote(str(first.path))} --camera 0")
