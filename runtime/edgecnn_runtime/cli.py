@@ -33,19 +33,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Whatever the locale says; bytes of a file name that are no UTF-8 become escapes, in JSON too.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+    output = sys.stdout
+    code: Any
     try:
         code = _run(words)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
-        # The reader of our output (head, less) has gone; nothing is left to be said, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except SystemExit as end:  # Typer's, where a pipe is broken
+        code = end.code
     except Exception as error:
         if debug:
             raise
         message, code = _one_line(error)
         print(f"edgecnn: error: {message}", file=sys.stderr)
+    try:
+        output.flush()
+    except OSError as error:
+        # What can't be written now can't be at exit either, where Python would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        if not code and not isinstance(
+            error, BrokenPipeError
+        ):  # the reader (head, less) may go when it has seen enough
+            print(f"edgecnn: error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        code = code or 1
     sys.exit(code)
 
 

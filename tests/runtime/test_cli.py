@@ -102,10 +102,25 @@ def test_the_lab_is_named_where_it_is_not_installed() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")
-def test_a_reader_that_goes_away(tiny_artifact: Path) -> None:
-    command = f"'{sys.executable}' -m edgecnn_runtime info '{tiny_artifact}' | true"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
-    assert done.stderr == ""
+@pytest.mark.parametrize("words", [(), ("--json",), ("--help",)])
+def test_a_reader_that_goes_away(tiny_artifact: Path, words: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "edgecnn_runtime", "info", str(tiny_artifact), *words]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk")
+def test_output_to_a_full_disk_is_one_line(tiny_artifact: Path) -> None:
+    command = [sys.executable, "-m", "edgecnn_runtime", "info", str(tiny_artifact)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("edgecnn: error: ")
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_output_is_utf_8_in_a_plain_locale(tiny_artifact: Path) -> None:
