@@ -22,6 +22,7 @@ from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 LAB_COMMANDS = ("augment", "backbones", "check", "compare", "export", "quickstart", "train")
 LAB_INSTALL = "pip install 'edgecnn[cpu]'"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = _run(words)
     except KeyboardInterrupt:
-        code = 130
+        code = INTERRUPTED
     except BrokenPipeError:
         code = 1
     except SystemExit as end:  # Typer's, where a pipe is broken
@@ -53,11 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:
         # What can't be written now can't be at exit either, where Python would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-        if not code and not isinstance(
-            error, BrokenPipeError
-        ):  # the reader (head, less) may go when it has seen enough
+        # A reader (head, less) may go when it has seen enough; anything else is worth a line.
+        if not code and not isinstance(error, BrokenPipeError):
             print(f"edgecnn: error: the output cannot be written: {error.strerror}", file=sys.stderr)
         code = code or 1
+    if code == INTERRUPTED and arguments is None:
+        # A thread of TensorFlow's may be in the middle of a batch, and would abort a process that ends step by step.
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 
