@@ -1,6 +1,6 @@
 # make demo   set up a private .venv and run the quickstart
 # make test   set up what tests need and run them
-# make test-long   the tests that take minutes: kills and resumptions, every command of the course
+# make test-long   the tests that take minutes: the quickstart, kills and resumptions, every command of the course
 # make test-all    all of them, and the largest networks
 # make lint   ruff, mypy, import-linter
 

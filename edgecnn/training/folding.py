@@ -42,10 +42,11 @@ def fold_normalization(network: keras.Model) -> keras.Model:
 
     found = keras.models.clone_model(network, clone_function=clone, call_function=call)
     for layer in found.layers:
-        weights = network.get_layer(layer.name).get_weights()
+        original = network.get_layer(layer.name)
+        weights = original.get_weights()
         if layer.name in behind:
-            *before, kernel = weights[:-1] if network.get_layer(layer.name).use_bias else weights
-            bias = weights[-1] if network.get_layer(layer.name).use_bias else 0.0
+            bias = weights.pop() if original.use_bias else 0.0
+            *before, kernel = weights
             scale, shift = _affine(behind[layer.name])
             # A depthwise kernel is (height, width, channels, multiplier), any other ends with its output channels.
             depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
@@ -57,8 +58,7 @@ def fold_normalization(network: keras.Model) -> keras.Model:
 
 def _affine(normalization: keras.layers.BatchNormalization) -> tuple[Any, Any]:
     """Scale and shift ``(C,)`` of a batch normalisation with the statistics it has."""
-    variance, mean = np.asarray(normalization.moving_variance), np.asarray(normalization.moving_mean)
-    scale = (np.asarray(normalization.gamma) if normalization.scale else 1.0) / np.sqrt(
-        variance + normalization.epsilon
-    )
-    return scale, (np.asarray(normalization.beta) if normalization.center else 0.0) - mean * scale
+    gamma = np.asarray(normalization.gamma) if normalization.scale else 1.0
+    beta = np.asarray(normalization.beta) if normalization.center else 0.0
+    scale = gamma / np.sqrt(np.asarray(normalization.moving_variance) + normalization.epsilon)
+    return scale, beta - np.asarray(normalization.moving_mean) * scale

@@ -119,7 +119,7 @@ def train(job: Job) -> tuple[Indexes, Probabilities]:
     if config.recipe == "fast":
         _stage(job, "head", lambda: head_on_features(job, "head", config.optimization, config.head))
     elif config.recipe in TUNING_RECIPES:
-        _stage(job, "head", lambda: head_on_features(job, "head", Optimization(), HeadOptions()))
+        _stage(job, "head", lambda: head_on_features(job, "head", beside_tuning(config), HeadOptions()))
         _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, config.optimization))
         _stage(job, "refit", lambda: refit(job))
     elif config.recipe == "scratch":
@@ -156,6 +156,12 @@ def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
     number = 1 + int(job.history[-1]["stage"]) if job.history else 1
     job.history += [{"stage": number, **row} for row in rows]
     job.each_epoch(job.history)
+
+
+def beside_tuning(config: Config) -> Optimization:
+    """How the head alone is fitted where a config's optimization is that of the backbone: as `fast` does, but with the
+    same balance of classes, which is a question of the data."""
+    return Optimization(balance=config.optimization.balance)
 
 
 def _done(job: Job, name: str) -> Path:
@@ -326,7 +332,7 @@ def refit(job: Job) -> Rows:
     first head on the backbone as it was.
     """
     tuned = job.model.get_weights()
-    rows = head_on_features(job, "refit", Optimization(), HeadOptions())
+    rows = head_on_features(job, "refit", beside_tuning(job.config), HeadOptions())
     candidates = {"refitted": job.model.get_weights(), job.notes.get("kept", "trained"): tuned}
     _restore(job, "head")
     candidates["start"] = job.model.get_weights()

@@ -9,6 +9,7 @@ import pytest
 
 from edgecnn.training.options import GROUP_OF, GROUPS, HeadOptions, Optimization, Tuning
 from edgecnn.training.presets import MANY_PICTURES, PRESETS, STANDARD_VIEWS, make_config, read_options
+from edgecnn.training.recipes import beside_tuning
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 MANY = {"a": 500, "b": 400}
@@ -69,6 +70,11 @@ def test_more_pictures_need_fewer_epochs_and_a_typed_number_wins():
     assert make_config(Path("x"), {}, MANY)[0].optimization.epochs == PRESETS["standard"]["epochs"]
     assert make_config(Path("x"), {}, {"a": STANDARD_VIEWS, "b": STANDARD_VIEWS})[0].optimization.epochs == 2
     assert make_config(Path("x"), {"epochs": 77}, MANY)[0].optimization.epochs == 77
+
+
+def test_beside_tuning_the_head_has_its_own_settings_but_the_balance_of_the_data():
+    given = {"recipe": "standard", "balance": "weights", "learning_rate": 1e-5, "epochs": 2}
+    assert beside_tuning(make_config(Path("x"), given, MANY)[0]) == Optimization(balance="weights")
 
 
 @pytest.mark.parametrize("recipe", ["fast", "standard", "best"])
