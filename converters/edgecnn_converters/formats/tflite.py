@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn_converters.formats import Pixels
+from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.quiet import quiet
 
@@ -23,12 +24,12 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
         with quiet():
             if precision == "float32":
                 return _float32(function)
+            if precision == "int8":
+                return _int8(_float32(function), calibration)
             converter = _converter(function)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
-            if precision == "int8":
-                return _int8(converter, calibration, _last_operator(function))
             return bytes(converter.convert())
     except Exception as error:  # its exceptions share no base class
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -43,32 +44,41 @@ def _converter(function: Any) -> Any:
     return converter
 
 
-@functools.lru_cache(maxsize=1)  # ONNX begins where this ends
+@functools.lru_cache(maxsize=1)  # where int8 and ONNX begin
 def _float32(function: Any) -> bytes:
     return bytes(_converter(function).convert())
 
 
-def _last_operator(function: Any) -> str:
-    operator = function.outputs[0].op
-    while operator.type == "Identity":
-        operator = operator.inputs[0].op
-    return {"Softmax": "SOFTMAX", "Sigmoid": "LOGISTIC"}.get(operator.type, "")
-
-
-def _int8(converter: Any, calibration: Sequence[Pixels], last: str) -> bytes:
+def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
     """Integers everywhere but in the softmax or sigmoid at the end, which costs microseconds: with 8 bits every
-    probability below 1/512 would be 0, top classes would tie, and over 1,000 classes the sum fell to 0.87 once."""
+    probability below 1/512 would be 0, top classes would tie, and over 1,000 classes the sum fell to 0.87 once.
+
+    In steps, since the one public call can neither take a rewritten graph nor leave an operator in float.
+    """
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    converter.representative_dataset = lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
-    converter._experimental_calibrate_only = True  # the public call cannot leave an operator in float
-    calibrated = _with_pixel_range(converter.convert())
+    rewritten = rewrite(graph)
+    calibrated = Calibrator(rewritten).calibrate(
+        lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
+    )
     return bytes(
         mlir_quantize(
-            calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_ops=[last] if last else None
+            _with_pixel_range(calibrated),
+            input_data_type=tf.uint8,
+            output_data_type=tf.float32,
+            denylisted_ops=_last_activation(rewritten),
         )
     )
+
+
+def _last_activation(graph: bytes) -> list[str]:
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(graph)
+    last = flatbuffer_utils.opcode_to_name(model, model.subgraphs[0].operators[-1].opcodeIndex)
+    return [last] if last in ("SOFTMAX", "LOGISTIC") else []
 
 
 def _with_pixel_range(calibrated: bytes) -> bytes:

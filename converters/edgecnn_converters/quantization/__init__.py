@@ -1,0 +1,1 @@
+"""Quantization: rewrites of a float graph that int8 kernels like better."""
