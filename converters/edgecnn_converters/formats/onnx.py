@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn_converters.formats import Pixels, tflite
+from edgecnn_converters.quantization.tail import Node, float_tail
 from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.quiet import quiet
 
@@ -67,9 +68,8 @@ def _gelu(graph: Any, node: Any, name: str, arguments: Any) -> None:
 
 
 def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
-    """QDQ with uint8 activations: with int8 ones ONNX Runtime is several times slower on x86-64.
-    The softmax stays in float; see `tflite`.
-    """
+    """QDQ with uint8 activations: with int8 ones ONNX Runtime is several times slower on x86-64. The tail stays in
+    float."""
     import onnx
     from onnxruntime import quantization
 
@@ -87,7 +87,6 @@ def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
         prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
         onnx.save(model, prepared)
         quantization.quant_pre_process(str(prepared), str(prepared), skip_symbolic_shape=True)
-        floating = [node.name for node in onnx.load(prepared).graph.node if node.op_type in ("Softmax", "Sigmoid")][-1:]
         quantization.quantize_static(
             str(prepared),
             str(quantized),
@@ -96,6 +95,23 @@ def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
-            nodes_to_exclude=floating,
+            nodes_to_exclude=float_tail(_nodes(onnx.load(prepared))),
         )
         return quantized.read_bytes()
+
+
+def _nodes(model: Any) -> list[Node]:
+    import onnx
+
+    sizes = {weights.name: int(np.prod(weights.dims)) * 4 for weights in model.graph.initializer}
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in (*onnx.shape_inference.infer_shapes(model).graph.value_info, *model.graph.output)
+    }
+    return [
+        Node(
+            node.name, node.input, node.output, shapes.get(node.output[0], ()),
+            sum(sizes.get(name, 0) for name in node.input),
+        )
+        for node in model.graph.node
+    ]  # fmt: skip

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 Factor = npt.NDArray[np.float32]  # (1,) or one for each channel
 
+_MOST_JOINED = 4  # maps in one concatenation, for XNNPACK
 _ONE = np.ones(1, np.float32)
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # take a factor in, and pass none on
 
@@ -105,8 +106,24 @@ class _Rewriter:
             np.broadcast_to(factor, self._shape(tensor)[-1:])
             for tensor, (_, factor) in zip(operator.inputs, values, strict=True)
         ]
-        operator.inputs = [tensor for tensor, _ in values]
+        operator.inputs = self._in_groups([tensor for tensor, _ in values], operator)
         return self._commutes(operator, np.concatenate(parts))
+
+    def _in_groups(self, tensors: list[int], operator: Any) -> list[int]:
+        """At most as many tensors as the delegate joins at once, by joining some before."""
+        while len(tensors) > _MOST_JOINED:
+            groups = [tensors[i : i + _MOST_JOINED] for i in range(0, len(tensors), _MOST_JOINED)]
+            tensors = [group[0] if len(group) == 1 else self._join(group, operator) for group in groups]
+        return tensors
+
+    def _join(self, tensors: list[int], operator: Any) -> int:
+        shape = (*self._shape(tensors[0])[:-1], sum(self._shape(tensor)[-1] for tensor in tensors))
+        made = self._schema.OperatorT()
+        made.opcodeIndex, made.inputs = operator.opcodeIndex, tensors
+        made.outputs = [self._add_tensor(shape, f"{self._name(operator.outputs[0])}/{tensors[0]}", 0)]
+        made.builtinOptionsType, made.builtinOptions = operator.builtinOptionsType, operator.builtinOptions
+        self._operators.append(made)
+        return int(made.outputs[0])
 
     def _mean(self, operator: Any) -> bool:
         axes, rank = self._array(operator.inputs[1]), len(self._shape(operator.inputs[0]))

@@ -98,6 +98,22 @@ def test_rewritten_graph_computes_the_same(tail):
     assert operators(rewritten).count("MUL") == products
 
 
+def test_many_maps_are_joined_in_groups():
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    maps = [layers.Conv2D(1 + number % 3, 1)(inputs) for number in range(11)]
+    maps[4] = layers.Activation("hard_silu")(maps[4])
+    features = layers.Concatenate()([layers.GlobalAveragePooling2D()(each) for each in maps])
+    graph = tflite._float32(freeze(keras.Model(inputs, layers.Dense(3)(features)), SIDE, SIDE))
+    rewritten = rewrite(graph)
+    assert (operators(graph).count("CONCATENATION"), operators(rewritten).count("CONCATENATION")) == (1, 4)
+    pixels = np.random.default_rng(2).uniform(0, 1, (3, SIDE, SIDE, 3)).astype(np.float32)
+    np.testing.assert_allclose(run(rewritten, pixels), run(graph, pixels), rtol=1e-5, atol=1e-6)
+
+
 def test_a_graph_without_anything_to_rewrite_is_kept(small):
     graph = tflite._float32(small.function)
     assert set(operators(graph)) - set(operators(rewrite(graph))) <= {"MUL"}
