@@ -6,9 +6,10 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn_converters import formats
+from edgecnn_converters.gate import MAX_DROP_POINTS, Verdict, judge, views
 from edgecnn_converters.goldens import make_goldens
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.backends import module_for
 from edgecnn_runtime.classifier import write_artifact
-from edgecnn_runtime.contract import Accuracy, Contract
+from edgecnn_runtime.contract import Accuracy, Contract, Gate
 from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.metrics import wilson_interval
 from edgecnn_runtime.parallel import map_ordered
 
 Pixels = npt.NDArray[np.uint8]
+REJECTED = ".rejected"  # behind the name of a file that the gate refused
 
 _PACKAGES = (
     "edgecnn", "edgecnn-converters", "edgecnn-runtime", "tensorflow", "tensorflow-cpu", "keras", "numpy",
@@ -35,18 +38,27 @@ _PACKAGES = (
 
 
 @dataclass(frozen=True)
-class TestSet:
+class Labelled:
     """Pictures that neither training nor calibration saw.
 
     Attributes:
         pixels: preprocessed pictures, each ``(H, W, 3)`` uint8 RGB.
-        truth: ``(N,)`` int, index of the right label.
+        truth: ``(N,)`` int, index of the right label; N > 0.
         reference: ``(N, classes)`` float32, the Keras model's probabilities.
+        ask: the Keras model itself, for other pictures; without it the gate has no second look.
     """
 
     pixels: Sequence[Pixels]
     truth: npt.NDArray[np.int64]
     reference: npt.NDArray[np.float32]
+    ask: Callable[[Sequence[Pixels]], npt.NDArray[np.float32]] | None = None
+
+    @cached_property
+    def views(self) -> tuple[list[Pixels], npt.NDArray[np.float32]]:
+        """Further views of every picture, one picture after the other, and what the Keras model says of them."""
+        assert self.ask is not None
+        found = [view for pixels in self.pixels for view in views(pixels)]
+        return found, self.ask(found)
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,9 @@ class Artifact:
     """A written and verified artifact, and what was measured of it.
 
     Attributes:
-        drop_points: float accuracy minus artifact accuracy, in percentage points; None without test pictures.
+        path: of the file; with ``.rejected`` behind its name where the gate refused it.
+        verdict: of the gate, by the validation pictures; None without any.
+        drop_points: on test, float accuracy minus artifact accuracy, in percentage points; None without test pictures.
         max_difference: largest absolute difference of a probability from the Keras model's; None likewise.
         latency_ms: median time of one inference with one thread, preprocessing left out.
     """
@@ -64,9 +78,14 @@ class Artifact:
     precision: str
     size_mb: float
     latency_ms: float
+    verdict: Verdict | None = None
     test: Accuracy | None = None
     drop_points: float | None = None
     max_difference: float | None = None
+
+    @property
+    def rejected(self) -> bool:
+        return self.verdict is not None and self.verdict.outcome == "fail"
 
 
 def make_artifact(
@@ -75,17 +94,21 @@ def make_artifact(
     format: str,
     precision: str,
     calibration: Sequence[Pixels],
-    test: TestSet | None,
+    validation: Labelled | None,
+    test: Labelled | None,
     folder: Path,
     workers: int,
+    max_drop_points: float = MAX_DROP_POINTS,
 ) -> Artifact:
-    """Converts, measures, writes and re-reads one artifact: ``folder/<backbone>-<precision>.<format>``.
+    """Converts, judges, measures, writes and re-reads one artifact: ``folder/<backbone>-<precision>.<format>``.
 
     Args:
         function: from `edgecnn_converters.freeze.freeze`.
-        contract: all but precision, test metrics and goldens, which are added here.
+        contract: all but precision, the gate's verdict, test metrics and goldens, which are added here.
         calibration: preprocessed training pictures; needed for int8.
-        workers: engines that classify the test pictures side by side.
+        validation: what the gate judges by; test: what is reported, and decides nothing.
+        workers: engines that classify the pictures side by side.
+        max_drop_points: the drop that the gate allows.
 
     Raises:
         EdgecnnError: conversion failed, or the file that was written does not pass its own self-test.
@@ -103,27 +126,58 @@ def make_artifact(
     module = module_for(path)
     module.check_structure(graph)
     classifier = Classifier(graph, replace(contract, provenance=provenance), module)
-    outcome = None if test is None else _measure(classifier, test, workers)
+    verdict = None
+    if validation is not None:
+        verdict = _judge(classifier, validation, workers, max_drop_points)
+        provenance = replace(provenance, gate=_record(verdict))
+    outcome = None if test is None else _measure(test, _answers(classifier, test.pixels, workers))
     if outcome is not None:
         provenance = replace(provenance, test=outcome[0])
+    rejected = verdict is not None and verdict.outcome == "fail"
+    target = path.with_name(f"{path.name}{REJECTED}") if rejected else path
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
         written = Path(temporary, path.name)
         write_artifact(written, graph, replace(contract, provenance=provenance, goldens=make_goldens(classifier)))
         Classifier.load(written).selftest()  # a file that fails it takes no earlier file's place
-        os.replace(written, path)
-    return Artifact(
-        path,
-        format,
-        precision,
-        path.stat().st_size / 1e6,
-        _latency_ms(classifier),
-        *(outcome or ()),
+        os.replace(written, target)
+    size_mb = target.stat().st_size / 1e6
+    return Artifact(target, format, precision, size_mb, _latency_ms(classifier), verdict, *(outcome or ()))
+
+
+def _record(verdict: Verdict) -> Gate:
+    """The verdict as an artifact carries it. One that failed is kept for inspection alone, and claims nothing."""
+    return Gate(
+        "pass" if verdict.outcome == "pass" else "unproven",
+        verdict.max_drop_points,
+        verdict.drop_points,
+        verdict.interval,
+        verdict.pictures,
     )
 
 
-def _measure(classifier: Classifier, test: TestSet, workers: int) -> tuple[Accuracy, float, float]:
-    answers = map_ordered(classifier.clone, lambda own, pixels: own.infer(pixels), test.pixels, workers)
-    probabilities = np.stack(list(answers))
+def _judge(classifier: Classifier, pictures: Labelled, workers: int, max_drop_points: float) -> Verdict:
+    """By the pictures; where those do not decide, by further views of them too."""
+    labels = classifier.contract.labels
+    answers, reference = _answers(classifier, pictures.pixels, workers), pictures.reference
+    verdict = judge(labels, pictures.truth, reference[np.newaxis], answers[np.newaxis], max_drop_points)
+    if verdict.outcome != "inconclusive" or pictures.ask is None:
+        return verdict
+    more, expected = pictures.views
+
+    def together(first: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        by_view = others.reshape(len(first), -1, first.shape[1]).swapaxes(0, 1)
+        return np.concatenate([first[np.newaxis], by_view])
+
+    seen = together(answers, _answers(classifier, more, workers))
+    return judge(labels, pictures.truth, together(reference, expected), seen, max_drop_points)
+
+
+def _answers(classifier: Classifier, pictures: Sequence[Pixels], workers: int) -> npt.NDArray[np.float32]:
+    answers = map_ordered(classifier.clone, lambda own, pixels: own.infer(pixels), pictures, workers)
+    return np.stack(list(answers))
+
+
+def _measure(test: Labelled, probabilities: npt.NDArray[np.float32]) -> tuple[Accuracy, float, float]:
     predicted, reference = probabilities.argmax(1), test.reference.argmax(1)
     right, total = int((predicted == test.truth).sum()), len(test.truth)
     accuracy = Accuracy(

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from edgecnn.data.cache import decode_pictures
 from edgecnn.evaluation.summary import write_run_report
 from edgecnn.training.head import predict
 from edgecnn.training.run import Config, Run
 from edgecnn.training.train import Pictures, load_model
 from edgecnn_converters import formats
-from edgecnn_converters.artifacts import Artifact, TestSet, make_artifact
+from edgecnn_converters.artifacts import Artifact, Labelled, make_artifact
 from edgecnn_converters.freeze import freeze
+from edgecnn_converters.gate import MAX_DROP_POINTS
 from edgecnn_runtime.classifier import apply_temperature
 from edgecnn_runtime.contract import Contract, Decision, Provenance
+from edgecnn_runtime.dataset import read_dataset
+from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 CALIBRATION_PICTURES = 100
@@ -54,20 +60,36 @@ def export_run(
     workers: int,
     progress: Progress,
     commands: Sequence[str] = (),
+    max_drop_points: float = MAX_DROP_POINTS,
+    more: tuple[Sequence[Picture], npt.NDArray[np.int64]] = ((), np.empty(0, np.int64)),
 ) -> list[Artifact]:
-    """Makes a run's artifacts in its folder ``artifacts`` and writes the report anew with their figures."""
+    """Makes a run's artifacts in its folder ``artifacts`` and writes the report anew with their figures.
+
+    Args:
+        more: further pictures for the gate besides those of validation, preprocessed, and indexes of their labels.
+    """
     model = load_model(run)
-    index = pictures.of("test")
-    test_pixels = [pictures.pixels[i] for i in index]
-    reference = predict(model, test_pixels)
     decision = Decision(run.metrics["temperature"], run.metrics["reject_threshold"])
-    softened = apply_temperature(reference, decision.temperature)
-    test = TestSet(test_pixels, pictures.truth[index], softened) if len(index) else None
+
+    def ask(pixels: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        return apply_temperature(predict(model, pixels), decision.temperature)
+
+    def labelled(pixels: Sequence[Picture], truth: npt.NDArray[np.int64]) -> Labelled | None:
+        return Labelled(pixels, truth, ask(pixels), ask) if len(truth) else None
+
+    val, index = pictures.of("val"), pictures.of("test")
+    held_out = [*(pictures.pixels[i] for i in val), *more[0]]
+    validation = labelled(held_out, np.concatenate([pictures.truth[val], more[1]]))
+    test = labelled([pictures.pixels[i] for i in index], pictures.truth[index])
     function = freeze(model, run.config.height, run.config.width)
     contract = run_contract(run.config, run.labels, run.metrics["data_sha256"], decision)
     calibration = calibration_pictures(pictures, run.config.seed)
-    made = make_all(function, contract, variants, calibration, test, run.folder / "artifacts", workers, progress)
+    folder = run.folder / "artifacts"
+    made = make_all(
+        function, contract, variants, calibration, validation, test, folder, workers, progress, max_drop_points
+    )
     if test is not None:
+        reference = predict(model, test.pixels)
         write_run_report(run, pictures, {"test": reference}, run.folder.name, made, commands, model)
     return made
 
@@ -77,19 +99,25 @@ def make_all(
     contract: Contract,
     variants: Sequence[Variant],
     calibration: Sequence[Any],
-    test: TestSet | None,
+    validation: Labelled | None,
+    test: Labelled | None,
     folder: Path,
     workers: int,
     progress: Progress,
+    max_drop_points: float = MAX_DROP_POINTS,
 ) -> list[Artifact]:
-    """Makes artifacts one after the other."""
+    """Makes artifacts one after the other, see `edgecnn_converters.artifacts.make_artifact`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EdgecnnError(f"{folder}: cannot be made: {error.strerror}") from error
     made = []
     for name, precision in variants:
-        made.append(make_artifact(function, contract, name, precision, calibration, test, folder, workers))
+        made.append(
+            make_artifact(
+                function, contract, name, precision, calibration, validation, test, folder, workers, max_drop_points
+            )
+        )
         progress("exporting", len(made), len(variants))
     return made
 
@@ -111,6 +139,28 @@ def run_contract(config: Config, labels: tuple[str, ...], data_sha256: str, deci
             backbone=config.backbone, precision="", weights=weights, data_hash=data_sha256, seed=config.seed
         ),
     )
+
+
+def further_pictures(run: Run, data: Path, progress: Progress) -> tuple[list[Picture], npt.NDArray[np.int64]]:
+    """Labelled pictures that the run has never seen, preprocessed, and the indexes of their labels.
+
+    Raises EdgecnnError for a label that the run does not know, and where nothing remains.
+    """
+    dataset = read_dataset(data)
+    if unknown := sorted(set(dataset.labels) - set(run.labels)):
+        raise EdgecnnError(f"{data}: the run has no label {unknown[0]!r} (it has: {', '.join(run.labels[:10])})")
+    config = run.config
+    decoded = decode_pictures(
+        [picture.path for picture in dataset.pictures], config.preprocessing, config.height, config.width,
+        progress=lambda done, total: progress("decoding", done, total),
+    )  # fmt: skip
+    seen = {picture.sha256 for picture in run.pictures}
+    new = [i for i, content in enumerate(decoded.hashes) if content not in seen]
+    if not new:
+        raise EdgecnnError(f"{data}: all of its pictures are the run's own already; --data adds others")
+    labels = [dataset.pictures[decoded.readable[i]].label for i in new]
+    truth = np.array([run.labels.index(label) for label in labels], np.int64)
+    return [np.asarray(decoded.pictures[i]) for i in new], truth
 
 
 def calibration_pictures(pictures: Pictures, seed: int) -> list[Any]:
@@ -144,6 +194,43 @@ def print_table(artifacts: Sequence[Artifact]) -> None:
     Console().print(table)
 
 
+def print_gate(artifacts: Sequence[Artifact]) -> None:
+    """Prints what the gate says of each artifact, one line an artifact; nothing where it had nothing to judge by."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    judged = [(artifact, artifact.verdict) for artifact in artifacts if artifact.verdict is not None]
+    if not judged:
+        return
+    first = judged[0][1]
+    points = "1 point" if first.max_drop_points == 1 else f"{first.max_drop_points:g} points"
+    print(f"The gate: a drop of at most {points}, by {first.pictures:,} pictures that calibration never saw")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("format", "precision", "gate", "drop (bounds)", "worst class"):
+        table.add_column(column, no_wrap=True)
+    for artifact, verdict in judged:
+        low, high = verdict.interval
+        loses = verdict.worst_drop_points > 0
+        worst = f"{verdict.worst_class} {verdict.worst_drop_points:+.1f}" if loses else "none loses"
+        word = {"pass": "pass", "fail": "REFUSED", "inconclusive": "unproven"}[verdict.outcome]
+        drop = f"{verdict.drop_points:+.2f} ({low:+.2f} to {high:+.2f})"
+        table.add_row(artifact.format, artifact.precision, word, drop, worst)
+    Console().print(table)
+    for artifact, verdict in judged:
+        if verdict.outcome == "fail":
+            print(f"REFUSED: the drop is larger than allowed; the file is kept as {artifact.path.name}")
+    open_ = [verdict for _, verdict in judged if verdict.outcome == "inconclusive"]
+    if open_:
+        needed = [verdict.more_pictures for verdict in open_ if verdict.more_pictures is not None]
+        advice = (
+            f"some {max(needed):,} labelled pictures more, with --data FOLDER, would tell"
+            if needed
+            else ("the drop is too close to what is allowed for any number of pictures to tell")
+        )
+        print(f"unproven: too few pictures to be 95 % sure either way; {advice}")
+
+
 def artifact_document(artifact: Artifact) -> dict[str, Any]:
     """An artifact's figures for --json."""
     test = artifact.test
@@ -158,4 +245,5 @@ def artifact_document(artifact: Artifact) -> dict[str, Any]:
         "drop_points": artifact.drop_points,
         "agreement": None if test is None else test.agreement,
         "max_difference": artifact.max_difference,
+        "gate": None if artifact.verdict is None else asdict(artifact.verdict),
     }

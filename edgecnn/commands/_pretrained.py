@@ -57,4 +57,4 @@ def export_pretrained(
             published_top1=backbone.published_top1,
         ),
     )
-    return make_all(freeze(model, side, side), contract, variants, calibration, None, folder, workers, progress)
+    return make_all(freeze(model, side, side), contract, variants, calibration, None, None, folder, workers, progress)

@@ -6,10 +6,13 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from edgecnn_runtime.commands import cores, print_json
 from edgecnn_runtime.errors import UsageError
+
+EXIT_REFUSED, EXIT_UNDECIDED = 3, 4
 
 
 def export(
@@ -19,7 +22,16 @@ def export(
         list[str] | None,
         typer.Option(help="float32, float16, dynamic, int8; may be repeated.  [default: all]"),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Where the run's pictures lie now, if they were moved.")] = None,
+    max_drop: Annotated[
+        float, typer.Option(help="The drop against the float model, in points, beyond which a file is refused.")
+    ] = 1.0,
+    data: Annotated[
+        Path | None, typer.Option(help="Further labelled pictures for the gate, which the run has never seen.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="End with 4 where the gate could not decide.")] = False,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Where the run's own pictures lie now, if they were moved.")
+    ] = None,
     pretrained: Annotated[
         str | None, typer.Option(help="Instead of a run: a backbone as ImageNet classifier of 1,000 things.")
     ] = None,
@@ -30,7 +42,10 @@ def export(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
-    """Make TFLite and ONNX files that carry their contract, each measured on the test pictures.
+    """Make TFLite and ONNX files that carry their contract, each held against the float model.
+
+    A file whose accuracy drops by more than --max-drop on pictures that calibration never saw is refused: it is kept
+    as NAME.rejected alone, and the command ends with 3.
 
     Example: edgecnn export runs/flowers --format tflite --precision int8
     """
@@ -38,11 +53,17 @@ def export(
         raise UsageError("name a run folder, or a backbone with --pretrained")
     if pretrained is None and calibrate is not None:
         raise UsageError("--calibrate goes with --pretrained; a run calibrates with its own training pictures")
+    if pretrained is not None and (data is not None or pictures is not None):
+        raise UsageError("--data and --pictures go with a run; a pretrained backbone has nothing to be held against")
+    if not 0.0 <= max_drop <= 100.0:
+        raise UsageError(f"--max-drop is a number of points from 0 to 100 (received: {max_drop:g})")
     from edgecnn.commands._artifacts import (
         artifact_document,
         check_free,
         choose_variants,
         export_run,
+        further_pictures,
+        print_gate,
         print_table,
     )
     from edgecnn.commands._progress import progress_bars
@@ -56,8 +77,9 @@ def export(
             finished = read_run(run)
             folder = run / "artifacts"
             check_free(folder, finished.config.backbone, variants, overwrite)
-            pictures = reload_pictures(finished, data, progress)
-            made = export_run(finished, pictures, variants, cores(), progress)
+            reloaded = reload_pictures(finished, pictures, progress)
+            more = ((), np.empty(0, np.int64)) if data is None else further_pictures(finished, data, progress)
+            made = export_run(finished, reloaded, variants, cores(), progress, (), max_drop, more)
         else:
             from edgecnn.commands._pretrained import export_pretrained
 
@@ -67,9 +89,17 @@ def export(
             folder = out
             check_free(folder, pretrained, variants, overwrite)
             made = export_pretrained(pretrained, variants, calibrate, folder, cores(), progress)
+    usable = [artifact for artifact in made if not artifact.rejected]
     if json:
         print_json("export", {"folder": str(folder), "artifacts": [artifact_document(artifact) for artifact in made]})
-        return
-    print_table(made)
-    first = next((each for each in made if each.precision == "int8"), made[0])  # the small and fast one
-    print(f"in {folder}/\nnext: edgecnn live {shlex.quote(str(first.path))} --camera 0")
+    else:
+        print_table(made)
+        print_gate(made)
+        print(f"in {folder}/")
+        if usable:
+            first = next((each for each in usable if each.precision == "int8"), usable[0])  # the small and fast one
+            print(f"next: edgecnn live {shlex.quote(str(first.path))} --camera 0")
+    if len(usable) < len(made):
+        raise typer.Exit(EXIT_REFUSED)
+    if strict and any(each.verdict is None or each.verdict.outcome != "pass" for each in made):
+        raise typer.Exit(EXIT_UNDECIDED)

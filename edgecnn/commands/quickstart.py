@@ -28,7 +28,7 @@ def quickstart(
     Example: edgecnn quickstart --out runs/first
     """
     from edgecnn import backbones
-    from edgecnn.commands._artifacts import artifact_document, export_run, print_table
+    from edgecnn.commands._artifacts import artifact_document, export_run, print_gate, print_table
     from edgecnn.commands._progress import progress_bars
     from edgecnn.commands._training import train_run
     from edgecnn.data import embedded
@@ -65,7 +65,9 @@ def quickstart(
         print_json("quickstart", {"run": str(out), **figures, "artifacts": [artifact_document(a) for a in made]})
         return
     print_table(made)
-    _classify_some(made[1].path, pictures)
+    print_gate(made)
+    usable = [artifact.path for artifact in made if not artifact.rejected and artifact.precision == "int8"]
+    _classify_some((usable or [made[0].path])[0], pictures)
     say(f"\nLook at {out / 'report.html'}. The same with your own photos:")
     for command in commands:
         say(f"  {command}")

@@ -6,28 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn_runtime.classifier import Probabilities
 from edgecnn_runtime.errors import EdgecnnError, UsageError
-from edgecnn_runtime.metrics import wilson_interval
-
-Truth = npt.NDArray[np.integer]
+from edgecnn_runtime.metrics import Truth, wilson_interval
 
 # Well inside what a contract may hold: beyond these a temperature tells of odd validation pictures, not of the model.
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.25, 4.0
-BINS = 15
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Pictures whose top-1 probability is in (`low`, `high`]; `confidence` is its mean, `right` counts the correct."""
-
-    low: float
-    high: float
-    pictures: int
-    right: int
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -82,38 +67,6 @@ def fit_temperature(probabilities: Probabilities, truth: Truth) -> float:
         low, high = (low, right) if loss(left) <= loss(right) else (left, high)
     inverse = (low + high) / 2.0
     return 1.0 / inverse if loss(inverse) < loss(1.0) else 1.0
-
-
-def reliability_bins(probabilities: Probabilities, truth: Truth, bins: int = BINS) -> tuple[Bin, ...]:
-    """The pictures by top-1 probability, in `bins` ranges of equal width; ranges without pictures are left out.
-
-    Args:
-        probabilities: ``(N, C)`` float32.
-        truth: ``(N,)`` int.
-    """
-    confidence = probabilities.max(1).astype(np.float64) if len(truth) else np.empty(0)
-    right = probabilities.argmax(1) == truth if len(truth) else np.empty(0, bool)
-    number = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    return tuple(
-        Bin(
-            i / bins,
-            (i + 1) / bins,
-            int((number == i).sum()),
-            int(right[number == i].sum()),
-            float(confidence[number == i].mean()),
-        )
-        for i in np.unique(number).tolist()
-    )
-
-
-def expected_calibration_error(probabilities: Probabilities, truth: Truth, bins: int = BINS) -> float:
-    """Mean distance between accuracy and top-1 probability over the bins, weighted by pictures (Guo et al. 2017,
-    equation 3); a fraction, NaN without pictures. Arguments as for `reliability_bins`."""
-    if not len(truth):
-        return math.nan
-    return sum(abs(b.right - b.pictures * b.confidence) for b in reliability_bins(probabilities, truth, bins)) / len(
-        truth
-    )
 
 
 def reject_threshold(probabilities: Probabilities, truth: Truth, false_accept_rate: float) -> RejectThreshold:

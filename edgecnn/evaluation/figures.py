@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.evaluation.calibration import Truth, expected_calibration_error
 from edgecnn_runtime.classifier import Probabilities, apply_temperature
-from edgecnn_runtime.metrics import confusion, f1_interval, wilson_interval
+from edgecnn_runtime.metrics import Truth, confusion, expected_calibration_error, f1_interval, wilson_interval
 
 Interval = tuple[float, float]
 _UNKNOWN: Interval = (math.nan, math.nan)

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.evaluation.calibration import Bin
-from edgecnn_runtime.metrics import wilson_interval
+from edgecnn_runtime.metrics import Bin, wilson_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,7 +137,7 @@ def reliability(bins: Sequence[Bin], title: str) -> str:
     means what it says.
 
     Args:
-        bins: see `edgecnn.evaluation.calibration.reliability_bins`.
+        bins: see `edgecnn_runtime.metrics.reliability_bins`.
 
     Returns:
         One ``<svg>`` element; an empty text without bins.

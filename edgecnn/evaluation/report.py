@@ -11,11 +11,11 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from edgecnn.evaluation._page import NBSP, percent, render
-from edgecnn.evaluation.calibration import BINS, Bin
 from edgecnn.evaluation.figures import class_rows, macro_average
 from edgecnn.evaluation.layers import FeatureMaps, LayerRow
 from edgecnn.evaluation.plots import MAX_NUMBERED, confusion_matrix, curves, reliability
 from edgecnn.pages import write_page
+from edgecnn_runtime.metrics import BINS, Bin
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.evaluation.calibration import (
-    Truth,
-    expected_calibration_error,
-    reliability_bins,
-)
 from edgecnn.evaluation.gradcam import heatmaps, overlay
 from edgecnn.evaluation.layers import first_feature_maps, layer_rows
 from edgecnn.evaluation.report import ArtifactRow, Calibration, Example, Heatmap, Report, write_report
 from edgecnn.training.run import MEASURED_OF_TRAIN, SPLITS, Run
 from edgecnn_converters.artifacts import versions
 from edgecnn_runtime.classifier import Probabilities, apply_temperature
-from edgecnn_runtime.metrics import confusion
+from edgecnn_runtime.metrics import Truth, confusion, expected_calibration_error, reliability_bins
 
 if TYPE_CHECKING:
     import keras

@@ -216,6 +216,7 @@ def head_on_features(job: Job, name: str, options: Optimization, regularization:
         every, augmented = look(floating, "float32 again", train, views=config.views)
         known = [(every, train), (augmented, np.tile(train, config.views))]
         check = [(of_val, val)]
+    del seen, augmented, of_some
     return _fit_head(job, name, known, check, options, regularization)
 
 
@@ -236,12 +237,12 @@ def feign(job: Job, features: Features, index: npt.NDArray[np.int64]) -> None:
 def _fit_head(
     job: Job,
     name: str,
-    known: Sequence[tuple[Features, npt.NDArray[np.int64]]],
+    known: list[tuple[Features, npt.NDArray[np.int64]]],
     check: Sequence[tuple[Features, npt.NDArray[np.int64]]],
     options: Optimization,
     regularization: HeadOptions,
 ) -> Rows:
-    """`fit` on features and the indexes of their pictures: so small a model is fed from memory.
+    """`fit` on features and the indexes of their pictures: so small a model is fed from memory. Takes `known` away.
 
     It is fitted on standardised features, so that a rate and a penalty are as good for one feature as for another,
     and then rewritten for the features as they are (`fold`): the model has nothing more to compute.
@@ -250,6 +251,7 @@ def _fit_head(
 
     index = np.concatenate([part for _, part in known])
     features = np.concatenate([part for part, _ in known])
+    known.clear()  # of many pictures it fills the memory
     if options.balance == "sampling":  # else Keras shuffles, without a second copy of the features
         rng = np.random.default_rng(job.config.seed)
         chosen = epoch_order(np.arange(len(index)), job.pictures.truth[index], options.balance, rng)

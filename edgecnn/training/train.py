@@ -119,7 +119,7 @@ def reload_pictures(run: Run, data: Path | None = None, progress: Progress = sil
     if there and (lost := set(run.labels) - there):
         raise EdgecnnError(f"{root}: no picture of class {min(lost)!r} is there any more; restore them, or train again")
     if missing := next((root / entry.path for entry in run.pictures if not (root / entry.path).is_file()), None):
-        raise EdgecnnError(f"{missing}: a picture of the run is not there; if they were moved, say where with --data")
+        raise EdgecnnError(f"{missing}: a picture of the run is not there; if they moved, say where with --pictures")
     decoded = _decode([root / entry.path for entry in run.pictures], run.config, progress)
     if decoded.unreadable:
         index, reason = decoded.unreadable[0]

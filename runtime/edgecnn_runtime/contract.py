@@ -24,6 +24,7 @@ MAX_SIDE_PX = 4096
 Fit = Literal["crop", "squash", "pad"]
 Resampling = Literal["fast_area", "area", "linear"]
 Activation = Literal["softmax", "sigmoid"]
+GateOutcome = Literal["pass", "unproven"]
 FILTERS = ("gray", "equalize", "clahe", "gaussian", "median", "canny")
 
 
@@ -106,10 +107,36 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Gate:
+    """How this very artifact did against the float model, on labelled pictures that neither training nor calibration
+    saw; differences are float model minus artifact, in percentage points.
+
+    Attributes:
+        outcome: ``pass``: with 95 % the drop is at most `max_drop_points`; ``unproven``: there were too few pictures
+            to tell.
+        interval: the drop's bounds, each of which holds with 95 %.
+        pictures: how many.
+    """
+
+    outcome: GateOutcome
+    max_drop_points: float
+    drop_points: float
+    interval: tuple[float, float]
+    pictures: int
+
+    def __post_init__(self) -> None:
+        _check(self.outcome in get_args(GateOutcome), "a gate's outcome must be pass or unproven", self.outcome)
+        low, high = self.interval
+        _check(low <= self.drop_points <= high, "a drop must lie in its interval", (self.drop_points, self.interval))
+        _check(self.pictures > 0, "pictures must be positive", self.pictures)
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where the model comes from. `weights` says the source of the backbone's weights, `data_hash` is the SHA-256 over
     the training pictures and labels, `versions` maps package to version, `published_top1` is the accuracy in percent
-    that the weights' authors state on ImageNet, for a model that was not trained here."""
+    that the weights' authors state on ImageNet, for a model that was not trained here. `gate` is None where there was
+    nothing to hold the artifact against."""
 
     backbone: str
     precision: str
@@ -120,6 +147,7 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
     test: Accuracy | None = None
     published_top1: float | None = None
+    gate: Gate | None = None
 
     def __post_init__(self) -> None:
         stated = (self.backbone, self.precision, self.weights, self.data_hash, self.created)

@@ -19,7 +19,7 @@ VARIANTS = [(name, precision) for name in formats.names() for precision in forma
 
 
 def _test_set(small, truth, reference=None):
-    return artifacts.TestSet(small.pictures, truth, small.expected if reference is None else reference)
+    return artifacts.Labelled(small.pictures, truth, small.expected if reference is None else reference)
 
 
 def _truth(small):
@@ -33,7 +33,7 @@ def _truth(small):
 def test_figures_are_those_of_the_file_alone(small, name, precision, tmp_path):
     truth = _truth(small)
     made = make_artifact(
-        small.function, small.contract, name, precision, small.pictures, _test_set(small, truth), tmp_path, 2
+        small.function, small.contract, name, precision, small.pictures, None, _test_set(small, truth), tmp_path, 2
     )
     assert made.path == tmp_path / f"small-{precision}.{name}"
     assert [path.name for path in tmp_path.iterdir()] == [made.path.name]
@@ -75,13 +75,13 @@ def test_drop_is_positive_where_the_artifact_is_worse(small, sign, drop, tmp_pat
     other = (own + 1) % len(small.contract.labels)
     truth, reference = (other, other) if sign > 0 else (own, other)
     test = _test_set(small, truth, np.eye(len(small.contract.labels), dtype=np.float32)[reference])
-    made = make_artifact(small.function, small.contract, "tflite", "float32", (), test, tmp_path, 1)
+    made = make_artifact(small.function, small.contract, "tflite", "float32", (), None, test, tmp_path, 1)
     assert made.drop_points == drop
     assert made.test.agreement == 0.0
 
 
 def test_without_test_pictures_nothing_is_claimed(small, tmp_path):
-    made = make_artifact(small.function, small.contract, "tflite", "float32", (), None, tmp_path, 1)
+    made = make_artifact(small.function, small.contract, "tflite", "float32", (), None, None, tmp_path, 1)
     assert (made.test, made.drop_points, made.max_difference) == (None, None, None)
     assert made.latency_ms > 0
     assert Classifier.load(made.path).contract.provenance.test is None
@@ -89,14 +89,14 @@ def test_without_test_pictures_nothing_is_claimed(small, tmp_path):
 
 def test_int8_without_pictures_names_the_option(small, tmp_path):
     with pytest.raises(EdgecnnError, match="--calibrate FOLDER"):
-        make_artifact(small.function, small.contract, "tflite", "int8", (), None, tmp_path, 1)
+        make_artifact(small.function, small.contract, "tflite", "int8", (), None, None, tmp_path, 1)
     assert not list(tmp_path.iterdir())
 
 
 def test_contract_that_does_not_fit_the_network_leaves_no_file(small, tmp_path):
     wrong = replace(small.contract, labels=("a", "b", "c", "d"), activation="softmax")
     with pytest.raises(ModelError, match="outputs"):
-        make_artifact(small.function, wrong, "tflite", "float32", (), None, tmp_path, 1)
+        make_artifact(small.function, wrong, "tflite", "float32", (), None, None, tmp_path, 1)
     assert not list(tmp_path.iterdir())
 
 
@@ -108,7 +108,7 @@ def test_artifact_that_fails_its_selftest_leaves_no_file(small, tmp_path, monkey
     artifacts_make_goldens = artifacts.make_goldens
     monkeypatch.setattr(artifacts, "make_goldens", wrong_goldens)
     with pytest.raises(ModelError, match="self-test failed"):
-        make_artifact(small.function, small.contract, "tflite", "float32", (), None, tmp_path, 1)
+        make_artifact(small.function, small.contract, "tflite", "float32", (), None, None, tmp_path, 1)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgecnn_runtime.metrics import confusion, f1_interval, wilson_interval
+from edgecnn_runtime.metrics import (
+    confusion,
+    expected_calibration_error,
+    f1_interval,
+    reliability_bins,
+    wilson_interval,
+)
 
 
 def test_wilson_interval_of_a_textbook() -> None:
@@ -42,3 +50,17 @@ def test_f1_interval_covers_the_true_score_95_times_in_100() -> None:
 def test_confusion_counts_truth_in_rows() -> None:
     assert confusion([0, 0, 1, 2, 2], [0, 1, 1, 0, 0], 3).tolist() == [[1, 1, 0], [0, 1, 0], [2, 0, 0]]
     assert confusion([], [], 2).tolist() == [[0, 0], [0, 0]]
+
+
+def test_calibration_error_of_hand_counted_bins() -> None:
+    top = np.array([0.55, 0.55, 0.95, 0.95, 0.95, 1.0], np.float32)
+    probabilities = np.stack([top, 1 - top], 1)
+    truth = np.array([0, 1, 0, 0, 1, 0])
+    first, last = reliability_bins(probabilities, truth, bins=10)
+    assert (first.low, first.high, first.pictures, first.right) == (0.5, 0.6, 2, 1)
+    assert (last.pictures, last.right) == (4, 3)
+    assert last.confidence == pytest.approx(0.9625)
+    expected = (2 * abs(0.5 - 0.55) + 4 * abs(0.75 - 0.9625)) / 6
+    assert expected_calibration_error(probabilities, truth, bins=10) == pytest.approx(expected)
+    assert math.isnan(expected_calibration_error(np.empty((0, 2), np.float32), np.empty(0, np.int64)))
+    assert reliability_bins(np.empty((0, 2), np.float32), np.empty(0, np.int64)) == ()

@@ -48,6 +48,12 @@ def info(
         low, high = source.test.interval
         counted = f"{source.test.accuracy:.1%} ({low:.1%} to {high:.1%}) on {source.test.pictures} test pictures"
         rows.insert(2, ("accuracy", counted))
+    if source.gate is not None:
+        gate = source.gate
+        bounds = f"{gate.interval[0]:+.2f} to {gate.interval[1]:+.2f}"
+        proof = "passed" if gate.outcome == "pass" else "UNPROVEN"
+        drop = f"drop {gate.drop_points:+.2f} points ({bounds}) on {gate.pictures:,} pictures"
+        rows.insert(3, ("gate", f"{proof}: {drop}, allowed {gate.max_drop_points:g}"))
     if source.published_top1 is not None:
         published = f"{source.published_top1} % on ImageNet, as published for the float32 weights; not measured here"
         rows.insert(2, ("accuracy", published))

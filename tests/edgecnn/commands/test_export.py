@@ -86,7 +86,8 @@ def test_one_variant_is_shown_as_a_table(here, run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     process = here("export", run, "--format", "tflite", "--precision", "int8")
     assert (process.returncode, process.stderr) == (0, "")
-    (row,) = [line for line in process.stdout.splitlines() if line.split()[:2] == ["tflite", "int8"]]
+    row, gate = [line for line in process.stdout.splitlines() if line.split()[:2] == ["tflite", "int8"]]
+    assert gate.split()[2] in ("pass", "unproven")
     assert "100.0 % (" in row.replace("100.0%", "100.0 %")
     assert process.stdout.endswith(f"next: edgecnn live '{run}/artifacts/basic_cnn-int8.tflite' --camera 0\n")
     assert [path.name for path in (run / "artifacts").iterdir()] == ["basic_cnn-int8.tflite"]
@@ -106,7 +107,7 @@ def test_existing_artifact_is_replaced_only_on_request(here, refused, run):
 def test_damaged_runs_and_missing_data_are_one_line(refused, run, tmp_path):
     words = ("--format", "tflite", "--precision", "float32")
     assert "not a run folder" in refused("export", tmp_path / "nowhere", *words)
-    assert "say where with --data" in refused("export", run, *words, "--data", tmp_path / "nowhere")
+    assert "say where with --pictures" in refused("export", run, *words, "--pictures", tmp_path / "nowhere")
     config = (run / "config.json").read_text("utf-8")
     (run / "config.json").write_text(config.replace('"basic_cnn"', '"lenet5"'), "utf-8")
     assert "model.keras: the model is missing or damaged; train it again" in refused("export", run, *words)
@@ -125,7 +126,7 @@ def test_moved_pictures_are_found(here, run, tmp_path):
     (run / "config.json").write_text(config.replace(data, "/gone/for ever"), "utf-8")
     words = ("export", run, "--format", "tflite", "--precision", "float32", "--json")
     assert "/gone/for ever" in here(*words).stderr
-    assert len(_document(here(*words, "--data", tmp_path / "umgezogen"))["artifacts"]) == 1
+    assert len(_document(here(*words, "--pictures", tmp_path / "umgezogen"))["artifacts"]) == 1
 
 
 @pytest.mark.parametrize(

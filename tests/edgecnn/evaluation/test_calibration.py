@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from edgecnn.evaluation.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
-    expected_calibration_error,
     fit_temperature,
     reject_threshold,
-    reliability_bins,
 )
 from edgecnn_runtime import Contract
 from edgecnn_runtime.classifier import _probabilities, apply_temperature
 from edgecnn_runtime.contract import Decision
 from edgecnn_runtime.errors import EdgecnnError, UsageError
+from edgecnn_runtime.metrics import expected_calibration_error
 
 
 def drawn(
@@ -80,20 +79,6 @@ def test_the_runtime_does_the_same(tiny_contract: Contract, temperature: float) 
     probabilities, _ = drawn(1, 50, 2.0, classes=3)
     device = np.stack([_probabilities(row, contract, logits=False) for row in probabilities])
     np.testing.assert_allclose(apply_temperature(probabilities, temperature), device, rtol=1e-5, atol=1e-7)
-
-
-def test_calibration_error_of_hand_counted_bins() -> None:
-    top = np.array([0.55, 0.55, 0.95, 0.95, 0.95, 1.0], np.float32)
-    probabilities = np.stack([top, 1 - top], 1)
-    truth = np.array([0, 1, 0, 0, 1, 0])
-    first, last = reliability_bins(probabilities, truth, bins=10)
-    assert (first.low, first.high, first.pictures, first.right) == (0.5, 0.6, 2, 1)
-    assert (last.pictures, last.right) == (4, 3)
-    assert last.confidence == pytest.approx(0.9625)
-    expected = (2 * abs(0.5 - 0.55) + 4 * abs(0.75 - 0.9625)) / 6
-    assert expected_calibration_error(probabilities, truth, bins=10) == pytest.approx(expected)
-    assert math.isnan(expected_calibration_error(np.empty((0, 2), np.float32), np.empty(0, np.int64)))
-    assert reliability_bins(np.empty((0, 2), np.float32), np.empty(0, np.int64)) == ()
 
 
 def test_a_threshold_keeps_to_its_rate_by_hand() -> None:

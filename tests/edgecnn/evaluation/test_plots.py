@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from edgecnn.evaluation.calibration import Bin
 from edgecnn.evaluation.plots import MAX_IMAGE_SIDE_PX, confusion_matrix, curves, reliability
+from edgecnn_runtime.metrics import Bin
 
 HISTORY = {
     "epoch": [1, 2, 3],

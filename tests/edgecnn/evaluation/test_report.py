@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edgecnn.evaluation.calibration import reliability_bins
 from edgecnn.evaluation.layers import FeatureMaps, LayerRow
 from edgecnn.evaluation.report import ArtifactRow, Calibration, Example, Heatmap, Report, write_report
 from edgecnn_runtime.errors import EdgecnnError
+from edgecnn_runtime.metrics import reliability_bins
 
 HOSTILE = "<script>alert(1)</script>\"'&{{ 7*7 }}\u202e"
 OPTIONAL = {

@@ -136,7 +136,7 @@ def test_replaced_picture_is_refused(draw_shapes, config, tmp_path):
     with pytest.raises(EdgecnnError, match=r"circle/02\.png: a picture of the run cannot be read any more"):
         reload_pictures(run)
     path.unlink()
-    with pytest.raises(EdgecnnError, match=r"circle/02\.png: a picture of the run is not there; .*--data"):
+    with pytest.raises(EdgecnnError, match=r"circle/02\.png: a picture of the run is not there; .*--pictures"):
         reload_pictures(run)
 
 
@@ -146,10 +146,10 @@ def test_moved_pictures_are_found_by_data(draw_shapes, config, tmp_path):
     run = read_run(tmp_path / "run")
     before = reload_pictures(run)
     shutil.move(data, tmp_path / "nach her")
-    with pytest.raises(EdgecnnError, match="say where with --data") as raised:
+    with pytest.raises(EdgecnnError, match="say where with --pictures") as raised:
         reload_pictures(run)
     assert str(data) in str(raised.value)
-    with pytest.raises(EdgecnnError, match="say where with --data"):
+    with pytest.raises(EdgecnnError, match="say where with --pictures"):
         reload_pictures(run, tmp_path / "nowhere")
     after = reload_pictures(run, tmp_path / "nach her")
     assert after.root == tmp_path / "nach her"
@@ -164,7 +164,7 @@ def test_pictures_of_a_moved_csv_are_found_by_data(draw_shapes, config, tmp_path
     train_run(config(data / "all.csv"), tmp_path / "run", False, 2)
     run = read_run(tmp_path / "run")
     shutil.move(data, tmp_path / "after")
-    with pytest.raises(EdgecnnError, match="say where with --data"):
+    with pytest.raises(EdgecnnError, match="say where with --pictures"):
         reload_pictures(run)
     for place in (tmp_path / "after", tmp_path / "after" / "all.csv"):
         assert len(reload_pictures(run, place).entries) == 6

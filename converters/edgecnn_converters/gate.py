@@ -1,0 +1,167 @@
+"""The gate: whether an artifact may stand for the float model, by pictures that calibration never saw.
+
+Both models answer the same pictures, so only those count on which one is right and the other wrong. The drop is the
+float model's accuracy minus the artifact's. The artifact passes when the pictures make it 95 % sure that the drop is no
+larger than allowed, and fails when they make it 95 % sure that it is larger; otherwise they do not decide. Those two
+bounds are the ends of the interval, which is one of 90 % therefore, as in any test of non-inferiority.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn_runtime.classifier import Probabilities
+from edgecnn_runtime.decode import Picture
+from edgecnn_runtime.metrics import expected_calibration_error
+
+Outcome = Literal["pass", "fail", "inconclusive"]
+MAX_DROP_POINTS = 1.0
+Z = 1.6448536269514722  # 95 % on either side
+_MOST_PICTURES = 1_000_000  # a number of pictures beyond this is no advice
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says of an artifact; differences are float model minus artifact, in percentage points.
+
+    Attributes:
+        max_drop_points: the largest drop that is allowed.
+        drop_points, interval: the drop, and its bounds, each of which holds with 95 %.
+        pictures: how many the verdict is about; views: how many of each.
+        agreement: fraction of them with the same top-1.
+        lost, gained: pictures, as they are, that only the float model, only the artifact has right.
+        p_value: of McNemar's exact test, two-sided, that the two models are equally good.
+        worst_class, worst_drop_points: the label that loses most recall, and how much.
+        calibration_error: of the artifact, a fraction, see `edgecnn_runtime.metrics.expected_calibration_error`.
+        more_pictures: about how many labelled pictures more would decide, where these do not; None where that is out
+            of reach.
+    """
+
+    outcome: Outcome
+    max_drop_points: float
+    drop_points: float
+    interval: tuple[float, float]
+    pictures: int
+    views: int
+    agreement: float
+    lost: int
+    gained: int
+    p_value: float
+    worst_class: str
+    worst_drop_points: float
+    calibration_error: float
+    more_pictures: int | None = None
+
+
+def judge(
+    labels: Sequence[str],
+    truth: npt.NDArray[np.int64],
+    reference: Probabilities,
+    candidate: Probabilities,
+    max_drop_points: float = MAX_DROP_POINTS,
+) -> Verdict:
+    """Holds an artifact against the float model.
+
+    Args:
+        labels: names of the classes.
+        truth: ``(N,)`` int, indexes of the right labels; N > 0.
+        reference, candidate: ``(views, N, classes)`` float32, the probabilities of the float model and of the artifact
+            for one or more views of every picture.
+    """
+    right = reference.argmax(2) == truth
+    still_right = candidate.argmax(2) == truth
+    each = right.astype(np.float64) - still_right  # of every view
+    difference = each.mean(0)
+    lost, gained = float((each > 0).mean(0).sum()), float((each < 0).mean(0).sum())
+    # Views of one picture do not count as pictures, but rounding meets them nearly by chance: as often as the mean of
+    # a picture's views varies less than one view does, they are worth more. The ones draw towards no gain at all.
+    worth = (lost + gained + 1.0) / (float((difference**2).sum()) + 1.0)
+    low, high = paired_interval(worth * lost, worth * gained, worth * len(truth))
+    allowed = max_drop_points / 100.0
+    outcome: Outcome = "pass" if high <= allowed else "fail" if low > allowed else "inconclusive"
+    count = np.maximum(np.bincount(truth, minlength=len(labels)), 1)
+    of_class = np.bincount(truth, weights=difference, minlength=len(labels)) / count
+    worst = int(of_class.argmax())
+    return Verdict(
+        outcome=outcome,
+        max_drop_points=max_drop_points,
+        drop_points=100.0 * float(difference.mean()),
+        interval=(100.0 * low, 100.0 * high),
+        pictures=len(truth),
+        views=len(each),
+        agreement=float((reference.argmax(2) == candidate.argmax(2)).mean()),
+        lost=int((each[0] > 0).sum()),
+        gained=int((each[0] < 0).sum()),
+        p_value=mcnemar(int((each[0] > 0).sum()), int((each[0] < 0).sum())),
+        worst_class=labels[worst],
+        worst_drop_points=100.0 * float(of_class[worst]),
+        calibration_error=expected_calibration_error(candidate[0], truth),
+        more_pictures=_more_pictures(lost, gained, len(truth), worth, allowed) if outcome == "inconclusive" else None,
+    )
+
+
+def paired_interval(lost: float, gained: float, pictures: float) -> tuple[float, float]:
+    """Score interval of a difference of two accuracies on the same pictures (Tango 1998, "Equivalence test and
+    confidence interval for the difference in proportions for the paired-sample design").
+
+    Args:
+        lost, gained: pictures that only the first, only the second has right; pictures: of all, > 0.
+
+    Returns:
+        (low, high), fractions in [-1, 1] on both sides of (lost - gained) / pictures; each bound holds with 95 %.
+    """
+    estimate = (lost - gained) / pictures
+
+    def distance(difference: float) -> float:
+        """Of the estimate from a difference, in standard errors as they would be if that were the true one."""
+        a, c = 2.0 * pictures, -gained * difference * (1.0 - difference)
+        b = (2.0 * pictures - lost + gained) * difference - lost - gained
+        share = (math.sqrt(max(b * b - 4.0 * a * c, 0.0)) - b) / (2.0 * a)  # of gained ones, the likeliest then
+        variance = max(2.0 * share + difference * (1.0 - difference), 0.0) / pictures
+        gap = abs(estimate - difference)
+        return gap / math.sqrt(variance) if variance > 0.0 else math.inf if gap else 0.0
+
+    def end(outer: float) -> float:
+        inner = estimate
+        for _ in range(60):
+            middle = (inner + outer) / 2.0
+            inner, outer = (middle, outer) if distance(middle) <= Z else (inner, middle)
+        return inner
+
+    return end(-1.0), end(1.0)
+
+
+def views(picture: Picture) -> list[Picture]:
+    """A preprocessed picture ``(H, W, 3)`` uint8 as a camera held a little elsewhere sees it: the corners of seven
+    eighths of its width and height, at its size. No flip: it makes another digit, letter or arrow of some."""
+    height, width = picture.shape[:2]
+    rows, columns = height - height // 8, width - width // 8
+    starts = [(y, x) for y in (0, height - rows) for x in (0, width - columns)]
+    return [
+        np.asarray(cv2.resize(picture[y : y + rows, x : x + columns], (width, height), interpolation=cv2.INTER_LINEAR))
+        for y, x in starts
+    ]
+
+
+def mcnemar(lost: int, gained: int) -> float:
+    """Two-sided p-value of McNemar's exact test: of `lost` + `gained` coins, as uneven a result or more so."""
+    coins = lost + gained
+    tail: float = sum(math.comb(coins, k) for k in range(min(lost, gained) + 1)) / 2**coins
+    return min(1.0, 2.0 * tail)
+
+
+def _more_pictures(lost: float, gained: float, pictures: int, worth: float, allowed: float) -> int | None:
+    """About how many pictures more would decide if they were like these."""
+    for step in range(1, 400):
+        times = 1.03**step
+        low, high = paired_interval(*(times * worth * count for count in (lost, gained, pictures)))
+        if high <= allowed or low > allowed:
+            return math.ceil((times - 1.0) * pictures) if times * pictures <= _MOST_PICTURES else None
+    return None
