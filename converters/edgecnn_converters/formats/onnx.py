@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn_converters.formats import Pixels, tflite
+from edgecnn_converters.quantization.bias import correct_bias
 from edgecnn_converters.quantization.tail import Node, float_tail
 from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.quiet import quiet
@@ -22,11 +22,11 @@ OPSET = 17  # the oldest that has every operator used here, so that older ONNX R
 def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> bytes:
     """See `edgecnn_converters.formats.FormatModule.convert`. Every precision takes float32 pixels."""
     try:
-        graph = _float32(function)
+        graph = tflite.convert(function, "float32", ())
         if precision == "float32":
-            return graph
+            return _float32(graph)
         with quiet():
-            return _int8(graph, calibration)
+            return _int8(_float32(correct_bias(graph, calibration)), calibration)
     except EdgecnnError:
         raise
     except Exception as error:  # tf2onnx and the quantizer raise what they like
@@ -34,12 +34,11 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
         raise EdgecnnError(f"ONNX {precision}: the converter failed: {reason[:300]}") from error
 
 
-@functools.lru_cache(maxsize=1)  # int8 begins where float32 ended
-def _float32(function: Any) -> bytes:
+def _float32(graph: bytes) -> bytes:
+    """A float TFLite file as ONNX."""
     import onnx
     import tf2onnx
 
-    graph = tflite.convert(function, "float32", ())
     with quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tflite")
         path.write_bytes(graph)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn_converters.formats import Pixels
+from edgecnn_converters.quantization.bias import correct_bias
 from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_converters.quantization.tail import Node, float_tail
 from edgecnn_runtime.errors import EdgecnnError
@@ -60,7 +61,7 @@ def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    rewritten = rewrite(graph)
+    rewritten = correct_bias(rewrite(graph), calibration)
     calibrated = Calibrator(rewritten).calibrate(
         lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
     )

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn_converters.quantization._graph import Graph
+
 Factor = npt.NDArray[np.float32]  # (1,) or one for each channel
 
 _MOST_JOINED = 4  # maps in one concatenation, for XNNPACK
@@ -28,57 +30,49 @@ def rewrite(graph: bytes) -> bytes:
     return _Rewriter(graph).run()
 
 
-class _Rewriter:
+class _Rewriter(Graph):
     """Goes through the operators in their order. `_values` says of a tensor of the old graph which tensor of the new
     one has its values, and by which factor those are still to be multiplied."""
 
     def __init__(self, graph: bytes) -> None:
-        from tensorflow.lite.python import schema_py_generated as schema
-        from tensorflow.lite.tools import flatbuffer_utils
-
-        self._schema, self._flatbuffers = schema, flatbuffer_utils
-        self._model = flatbuffer_utils.convert_bytearray_to_object(graph)
-        self._graph = self._model.subgraphs[0]
+        super().__init__(graph)
         self._values: dict[int, tuple[int, Factor]] = {}
         self._operators: list[Any] = []
-        names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-        self._kinds = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in self._model.operatorCodes]
 
     def run(self) -> bytes:
-        results = set(self._graph.outputs)
-        for operator in self._graph.operators:
-            kind = self._kinds[operator.opcodeIndex]
+        results = set(self.graph.outputs)
+        for operator in self.graph.operators:
+            kind = self.kind(operator)
             step = getattr(self, f"_{kind.lower()}", None)
             ends = bool(results & set(operator.outputs)) and kind not in _WEIGHTED
             if step is None or ends or not step(operator):
                 self._keep(operator)
-        self._graph.operators = self._operators
-        self._forget_unused_codes()
-        return bytes(self._flatbuffers.convert_object_to_bytearray(self._model))
+        self.graph.operators = self._operators
+        return self.to_bytes()
 
     # Of each operator: True where it was dealt with, False where it must stay as it is.
 
     def _hard_swish(self, operator: Any) -> bool:
         x, y = self._whole(operator.inputs[0]), operator.outputs[0]
-        gate = self._tensor_like(x, "/relu6")
-        self._add_operator("ADD", [x, self._constant(np.float32(3), "three")], gate, "RELU6")
+        gate = self.tensor_like(x, "/relu6")
+        self._add_operator("ADD", [x, self.constant(np.float32(3), "three")], gate, "RELU6")
         self._add_operator("MUL", [x, gate], y)
         self._values[y] = y, np.full(1, 1 / 6, np.float32)
         return True
 
     def _mul(self, operator: Any) -> bool:
-        if self._activation(operator) != "NONE":
+        if self.activation(operator) != "NONE":
             return False
         one, other = operator.inputs
-        if self._array(one) is not None:
+        if self.array(one) is not None:
             one, other = other, one
         tensor, factor = self._value(one)
-        number = self._array(other)
+        number = self.array(other)
         if number is None:
             partner, more = self._value(other)
             operator.inputs = [tensor, partner]
             return self._commutes(operator, factor * more)
-        if number.size != 1 or self._shape(one) != self._shape(operator.outputs[0]):
+        if number.size != 1 or self.shape(one) != self.shape(operator.outputs[0]):
             return False
         self._values[operator.outputs[0]] = tensor, factor * number.reshape(1)
         return True
@@ -87,23 +81,23 @@ class _Rewriter:
         """factor * x + constant is factor * (x + constant / factor); not with a factor for each channel, the smallest
         of which would make constants that no common scale suits."""
         one, other = operator.inputs
-        if self._array(one) is not None:
+        if self.array(one) is not None:
             one, other = other, one
         tensor, factor = self._value(one)
-        constant = self._array(other)
-        activation = self._activation(operator)
+        constant = self.array(other)
+        activation = self.activation(operator)
         if constant is None or factor.size > 1 or not (activation == "NONE" or (activation == "RELU" and factor > 0)):
             return False
-        operator.inputs = [tensor, self._constant(constant / factor, "/shift") if factor != 1 else other]
+        operator.inputs = [tensor, self.constant(constant / factor, "/shift") if factor != 1 else other]
         return self._commutes(operator, factor)
 
     def _concatenation(self, operator: Any) -> bool:
         values = [self._value(tensor) for tensor in operator.inputs]
-        last = operator.builtinOptions.axis in (-1, len(self._shape(operator.inputs[0])) - 1)
-        if not last or self._activation(operator) != "NONE":
+        last = operator.builtinOptions.axis in (-1, len(self.shape(operator.inputs[0])) - 1)
+        if not last or self.activation(operator) != "NONE":
             return False
         parts = [
-            np.broadcast_to(factor, self._shape(tensor)[-1:])
+            np.broadcast_to(factor, self.shape(tensor)[-1:])
             for tensor, (_, factor) in zip(operator.inputs, values, strict=True)
         ]
         operator.inputs = self._in_groups([tensor for tensor, _ in values], operator)
@@ -117,21 +111,21 @@ class _Rewriter:
         return tensors
 
     def _join(self, tensors: list[int], operator: Any) -> int:
-        shape = (*self._shape(tensors[0])[:-1], sum(self._shape(tensor)[-1] for tensor in tensors))
-        made = self._schema.OperatorT()
+        shape = (*self.shape(tensors[0])[:-1], sum(self.shape(tensor)[-1] for tensor in tensors))
+        made = self.schema.OperatorT()
         made.opcodeIndex, made.inputs = operator.opcodeIndex, tensors
-        made.outputs = [self._add_tensor(shape, f"{self._name(operator.outputs[0])}/{tensors[0]}", 0)]
+        made.outputs = [self.add_tensor(shape, f"{self.name(operator.outputs[0])}/{tensors[0]}", 0)]
         made.builtinOptionsType, made.builtinOptions = operator.builtinOptionsType, operator.builtinOptions
         self._operators.append(made)
         return int(made.outputs[0])
 
     def _mean(self, operator: Any) -> bool:
-        axes, rank = self._array(operator.inputs[1]), len(self._shape(operator.inputs[0]))
+        axes, rank = self.array(operator.inputs[1]), len(self.shape(operator.inputs[0]))
         over_channels = axes is None or bool((axes.ravel() % rank == rank - 1).any())
         return not over_channels and self._linear(operator)
 
     def _reshape(self, operator: Any) -> bool:
-        same = self._shape(operator.inputs[0])[-1:] == self._shape(operator.outputs[0])[-1:]
+        same = self.shape(operator.inputs[0])[-1:] == self.shape(operator.outputs[0])[-1:]
         return (same or self._value(operator.inputs[0])[1].size == 1) and self._linear(operator)
 
     def _linear(self, operator: Any) -> bool:
@@ -145,15 +139,15 @@ class _Rewriter:
         return bool((self._value(operator.inputs[0])[1] > 0).all()) and self._linear(operator)
 
     def _max_pool_2d(self, operator: Any) -> bool:
-        return self._activation(operator) in ("NONE", "RELU") and self._relu(operator)
+        return self.activation(operator) in ("NONE", "RELU") and self._relu(operator)
 
     def _average_pool_2d(self, operator: Any) -> bool:
-        return self._linear(operator) if self._activation(operator) == "NONE" else self._max_pool_2d(operator)
+        return self._linear(operator) if self.activation(operator) == "NONE" else self._max_pool_2d(operator)
 
     def _conv_2d(self, operator: Any) -> bool:
         """Weights ``(out, height, width, in)``; ``(out, in)`` of a dense layer."""
         tensor, factor = self._value(operator.inputs[0])
-        weights = self._array(operator.inputs[1])
+        weights = self.array(operator.inputs[1])
         if weights is None or factor.size not in (1, weights.shape[-1]):
             return False
         return self._absorb(operator, tensor, weights, factor)
@@ -163,15 +157,15 @@ class _Rewriter:
     def _depthwise_conv_2d(self, operator: Any) -> bool:
         """Weights ``(1, height, width, in * multiplier)``."""
         tensor, factor = self._value(operator.inputs[0])
-        weights = self._array(operator.inputs[1])
-        if weights is None or factor.size not in (1, self._shape(operator.inputs[0])[-1]):
+        weights = self.array(operator.inputs[1])
+        if weights is None or factor.size not in (1, self.shape(operator.inputs[0])[-1]):
             return False
-        repeats = weights.shape[-1] // self._shape(operator.inputs[0])[-1]
+        repeats = weights.shape[-1] // self.shape(operator.inputs[0])[-1]
         return self._absorb(operator, tensor, weights, factor if factor.size == 1 else np.repeat(factor, repeats))
 
     def _absorb(self, operator: Any, tensor: int, weights: npt.NDArray[np.float32], factor: Factor) -> bool:
         old = operator.inputs[1]
-        new = old if (factor == 1).all() else self._constant(weights * factor, self._name(old))  # others may share it
+        new = old if (factor == 1).all() else self.constant(weights * factor, self.name(old))  # others may share it
         operator.inputs = [tensor, new, *operator.inputs[2:]]
         self._operators.append(operator)
         return True
@@ -196,74 +190,16 @@ class _Rewriter:
         found, factor = self._value(tensor)
         if (factor == 1).all():
             return found
-        whole = self._tensor_like(tensor, "/scaled")
-        self._add_operator("MUL", [found, self._constant(factor if factor.size > 1 else factor[0], "/factor")], whole)
+        whole = self.tensor_like(tensor, "/scaled")
+        self._add_operator("MUL", [found, self.constant(factor if factor.size > 1 else factor[0], "/factor")], whole)
         self._values[tensor] = whole, _ONE
         return whole
 
-    # The flatbuffer
-
-    def _shape(self, tensor: int) -> tuple[int, ...]:
-        return tuple(int(size) for size in self._graph.tensors[tensor].shape)
-
-    def _name(self, tensor: int) -> str:
-        name = self._graph.tensors[tensor].name
-        return name.decode() if isinstance(name, bytes) else str(name)
-
-    def _array(self, tensor: int) -> npt.NDArray[Any] | None:
-        """The values of a constant, float32 or int32; None for anything else."""
-        if tensor < 0:
-            return None
-        stored = self._graph.tensors[tensor]
-        data = self._model.buffers[stored.buffer].data
-        kinds = {self._schema.TensorType.FLOAT32: np.float32, self._schema.TensorType.INT32: np.int32}
-        if data is None or not len(data) or stored.type not in kinds:
-            return None
-        return np.frombuffer(bytes(data), kinds[stored.type]).reshape(self._shape(tensor))
-
-    def _activation(self, operator: Any) -> str:
-        number = operator.builtinOptions.fusedActivationFunction
-        kinds = vars(self._schema.ActivationFunctionType).items()
-        return next(str(name) for name, kind in kinds if kind == number and not name.startswith("_"))
-
-    def _constant(self, values: npt.ArrayLike, name: str) -> int:
-        array = np.asarray(values, np.float32)
-        buffer = self._schema.BufferT()
-        buffer.data = np.frombuffer(array.tobytes(), np.uint8)
-        self._model.buffers.append(buffer)
-        return self._add_tensor(array.shape, f"{name}/{len(self._graph.tensors)}", len(self._model.buffers) - 1)
-
-    def _tensor_like(self, tensor: int, suffix: str) -> int:
-        return self._add_tensor(self._shape(tensor), self._name(tensor) + suffix, 0)
-
-    def _add_tensor(self, shape: tuple[int, ...], name: str, buffer: int) -> int:
-        made = self._schema.TensorT()
-        made.shape, made.type, made.buffer = list(shape), self._schema.TensorType.FLOAT32, buffer
-        made.name, made.hasRank = name.encode(), True
-        self._graph.tensors.append(made)
-        return len(self._graph.tensors) - 1
-
     def _add_operator(self, kind: str, inputs: list[int], output: int, activation: str = "NONE") -> None:
-        options = getattr(self._schema, f"{kind.capitalize()}OptionsT")()
-        options.fusedActivationFunction = getattr(self._schema.ActivationFunctionType, activation)
-        made = self._schema.OperatorT()
-        made.opcodeIndex, made.inputs, made.outputs = self._code(kind), inputs, [output]
-        made.builtinOptionsType = getattr(self._schema.BuiltinOptions, f"{kind.capitalize()}Options")
+        options = getattr(self.schema, f"{kind.capitalize()}OptionsT")()
+        options.fusedActivationFunction = getattr(self.schema.ActivationFunctionType, activation)
+        made = self.schema.OperatorT()
+        made.opcodeIndex, made.inputs, made.outputs = self.code(kind), inputs, [output]
+        made.builtinOptionsType = getattr(self.schema.BuiltinOptions, f"{kind.capitalize()}Options")
         made.builtinOptions = options
         self._operators.append(made)
-
-    def _code(self, kind: str) -> int:
-        if kind not in self._kinds:
-            code = self._schema.OperatorCodeT()
-            code.builtinCode = code.deprecatedBuiltinCode = getattr(self._schema.BuiltinOperator, kind)
-            code.version = 1
-            self._model.operatorCodes.append(code)
-            self._kinds.append(kind)
-        return self._kinds.index(kind)
-
-    def _forget_unused_codes(self) -> None:
-        """Engines refuse a file that names an operator which they lack, whether it is used or not."""
-        used = sorted({operator.opcodeIndex for operator in self._operators})
-        self._model.operatorCodes = [self._model.operatorCodes[index] for index in used]
-        for operator in self._operators:
-            operator.opcodeIndex = used.index(operator.opcodeIndex)

@@ -1,0 +1,88 @@
+"""A TFLite graph under the knife: its tensors, constants and operators, by TensorFlow's own reader and writer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Graph:
+    """A float32 TFLite file, read to be changed.
+
+    Attributes:
+        graph: its one subgraph, as TensorFlow's schema has it; tensors are known by their numbers.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        from tensorflow.lite.python import schema_py_generated as schema
+        from tensorflow.lite.tools import flatbuffer_utils
+
+        self.schema, self._flatbuffers = schema, flatbuffer_utils
+        self.model = flatbuffer_utils.convert_bytearray_to_object(content)
+        self.graph = self.model.subgraphs[0]
+        names = {number: name for name, number in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+        self._kinds: list[str] = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in self.model.operatorCodes]
+
+    def to_bytes(self) -> bytes:
+        """The file. Engines refuse one that names an operator which they lack, whether it is used or not."""
+        used = sorted({operator.opcodeIndex for operator in self.graph.operators})
+        self.model.operatorCodes = [self.model.operatorCodes[index] for index in used]
+        self._kinds = [self._kinds[index] for index in used]
+        for operator in self.graph.operators:
+            operator.opcodeIndex = used.index(operator.opcodeIndex)
+        return bytes(self._flatbuffers.convert_object_to_bytearray(self.model))
+
+    def kind(self, operator: Any) -> str:
+        """CONV_2D and so on."""
+        return str(self._kinds[operator.opcodeIndex])
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        return tuple(int(size) for size in self.graph.tensors[tensor].shape)
+
+    def name(self, tensor: int) -> str:
+        name = self.graph.tensors[tensor].name
+        return name.decode() if isinstance(name, bytes) else str(name)
+
+    def array(self, tensor: int) -> npt.NDArray[Any] | None:
+        """The values of a constant, float32 or int32; None for anything else."""
+        if tensor < 0:
+            return None
+        stored = self.graph.tensors[tensor]
+        data = self.model.buffers[stored.buffer].data
+        kinds = {self.schema.TensorType.FLOAT32: np.float32, self.schema.TensorType.INT32: np.int32}
+        if data is None or not len(data) or stored.type not in kinds:
+            return None
+        return np.frombuffer(bytes(data), kinds[stored.type]).reshape(self.shape(tensor))
+
+    def activation(self, operator: Any) -> str:
+        number = operator.builtinOptions.fusedActivationFunction
+        kinds = vars(self.schema.ActivationFunctionType).items()
+        return next(str(name) for name, kind in kinds if kind == number and not name.startswith("_"))
+
+    def constant(self, values: npt.ArrayLike, name: str) -> int:
+        array = np.asarray(values, np.float32)
+        buffer = self.schema.BufferT()
+        buffer.data = np.frombuffer(array.tobytes(), np.uint8)
+        self.model.buffers.append(buffer)
+        return self.add_tensor(array.shape, f"{name}/{len(self.graph.tensors)}", len(self.model.buffers) - 1)
+
+    def tensor_like(self, tensor: int, suffix: str) -> int:
+        return self.add_tensor(self.shape(tensor), self.name(tensor) + suffix, 0)
+
+    def add_tensor(self, shape: tuple[int, ...], name: str, buffer: int) -> int:
+        made = self.schema.TensorT()
+        made.shape, made.type, made.buffer = list(shape), self.schema.TensorType.FLOAT32, buffer
+        made.name, made.hasRank = name.encode(), True
+        self.graph.tensors.append(made)
+        return len(self.graph.tensors) - 1
+
+    def code(self, kind: str) -> int:
+        if kind not in self._kinds:
+            code = self.schema.OperatorCodeT()
+            code.builtinCode = code.deprecatedBuiltinCode = getattr(self.schema.BuiltinOperator, kind)
+            code.version = 1
+            self.model.operatorCodes.append(code)
+            self._kinds.append(kind)
+        return self._kinds.index(kind)
