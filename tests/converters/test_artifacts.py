@@ -11,6 +11,7 @@ import pytest
 
 from edgecnn_converters import artifacts, formats
 from edgecnn_converters.artifacts import make_artifact, versions
+from edgecnn_converters.freeze import freeze
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.errors import EdgecnnError, ModelError
 from edgecnn_runtime.metrics import wilson_interval
@@ -78,6 +79,44 @@ def test_drop_is_positive_where_the_artifact_is_worse(small, sign, drop, tmp_pat
     made = make_artifact(small.function, small.contract, "tflite", "float32", (), None, test, tmp_path, 1)
     assert made.drop_points == drop
     assert made.test.agreement == 0.0
+
+
+FAULTS = {
+    "red and blue swapped": lambda x: x[..., ::-1],
+    "scaled twice": lambda x: x / 255.0,
+    "another mean": lambda x: x + 60.0,
+    "zoomed": lambda x: x[:, 10:-10, 10:-10],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_gate_refuses_what_sees_other_pictures(small, fault, tmp_path):
+    import keras
+
+    inputs = keras.Input(small.model.input_shape[1:])
+    x = keras.layers.Resizing(*small.model.input_shape[1:3])(FAULTS[fault](inputs))
+    broken = freeze(keras.Model(inputs, small.model(x)), small.contract.height, small.contract.width)
+    # What the float model says is right: of pictures whose answers are not close, as a trained network's are.
+    sure = np.flatnonzero(np.sort(small.expected, axis=1)[:, -1] > 0.6)
+    own = artifacts.Labelled([small.pictures[i] for i in sure], small.expected[sure].argmax(1), small.expected[sure])
+    made = make_artifact(broken, small.contract, "tflite", "float32", (), own, None, tmp_path, 1)
+    assert made.rejected, made.verdict
+    assert [path.name for path in tmp_path.iterdir()] == ["small-float32.tflite.rejected"]
+
+
+def test_the_gate_looks_at_views_where_pictures_do_not_decide(small, tmp_path):
+    own = artifacts.Labelled(small.pictures, small.expected.argmax(1), small.expected)
+    made = make_artifact(small.function, small.contract, "tflite", "float32", (), own, None, tmp_path, 1)
+    assert (made.verdict.outcome, made.verdict.views, made.verdict.agreement) == ("inconclusive", 1, 1.0)
+
+    def ask(pictures):
+        outputs = np.asarray(small.model(np.stack(pictures).astype(np.float32), training=False))
+        return outputs if outputs.shape[1] > 1 else np.concatenate([1 - outputs, outputs], 1)
+
+    seen = replace(own, ask=ask)
+    made = make_artifact(small.function, small.contract, "tflite", "float32", (), seen, None, tmp_path, 2)
+    assert (made.verdict.views, made.verdict.agreement, made.verdict.drop_points) == (5, 1.0, 0.0)
+    assert Classifier.load(made.path).contract.provenance.gate.outcome == "unproven"
 
 
 def test_without_test_pictures_nothing_is_claimed(small, tmp_path):

@@ -82,16 +82,19 @@ def _interpreter_class() -> Any:
 
 
 _first_load = threading.Lock()
+_announced = False
 
 
 @contextlib.contextmanager
 def _hushed_once() -> Iterator[None]:
-    """The engine announces its delegate on stderr when the process loads its first model."""
-    if not _first_load.acquire(blocking=False):  # never released
+    """The engine announces its delegate on stderr when the process loads its first model; other threads wait for it."""
+    global _announced
+    if _announced:
         yield
         return
-    with quiet():
+    with _first_load, quiet():
         yield
+        _announced = True
 
 
 class TfliteBackend:

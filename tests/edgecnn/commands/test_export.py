@@ -93,6 +93,66 @@ def test_one_variant_is_shown_as_a_table(here, run, monkeypatch):
     assert [path.name for path in (run / "artifacts").iterdir()] == ["basic_cnn-int8.tflite"]
 
 
+def test_few_pictures_leave_the_gate_open_and_more_decide(edgecnn, here, run, tmp_path, draw_shapes):
+    words = ("export", run, "--format", "tflite", "--precision", "float32", "--overwrite")
+    open_ = here(*words)
+    assert (open_.returncode, open_.stderr) == (0, "")
+    assert "unproven: too few pictures to be 95 % sure either way; some " in open_.stdout
+    assert "labelled pictures more, with --data FOLDER, would tell" in open_.stdout
+    strict = here(*words, "--strict", "--json")
+    assert (strict.returncode, strict.stderr) == (4, "")
+    assert json.loads(strict.stdout)["artifacts"][0]["gate"]["outcome"] == "inconclusive"
+    info = here("info", run / "artifacts" / "basic_cnn-float32.tflite").stdout
+    assert "gate           UNPROVEN: drop +0.00 points (" in info
+
+    new = draw_shapes(tmp_path / "more", LABELS, count=100, seed=9)
+    (new / LABELS[0] / "broken.png").write_bytes(b"no picture")
+    document = _document(edgecnn(*words, "--strict", "--data", new, "--json"))
+    gate = document["artifacts"][0]["gate"]
+    assert (gate["outcome"], gate["pictures"], gate["views"]) == ("pass", 306, 1)
+    assert document["artifacts"][0]["accuracy"]["test"] == 1.0
+    record = Classifier.load(run / "artifacts" / "basic_cnn-float32.tflite").contract.provenance
+    assert (record.gate.outcome, record.gate.pictures, record.test.pictures) == ("pass", 306, 6)
+
+
+def test_data_for_the_gate_are_new_to_the_run_and_of_its_labels(refused, run, tmp_path, draw_shapes):
+    words = ("export", run, "--format", "tflite", "--precision", "float32", "--data")
+    own = json.loads((run / "config.json").read_text("utf-8"))["data"]
+    assert "all of its pictures are the run's own already" in refused(*words, own)
+    other = draw_shapes(tmp_path / "other", ("Stern", *LABELS[:2]), count=3, seed=4)
+    assert "the run has no label 'Stern'" in refused(*words, other)
+    assert "--max-drop is a number of points from 0 to 100" in refused("export", run, "--max-drop", "-1", code=2)
+    assert "--data and --pictures go with a run" in refused("export", "--pretrained", "lenet5", "--data", other, code=2)
+    assert not (run / "artifacts").exists()
+
+
+def test_a_file_that_drops_too_far_is_kept_as_rejected_alone(here, run, monkeypatch):
+    """A network that gets negatives of the pictures stands for any export that went wrong."""
+    import keras
+
+    from edgecnn.commands import _artifacts
+
+    own = _artifacts.freeze
+
+    def negative(model, height, width):
+        inputs = keras.Input((height, width, 3))
+        return own(keras.Model(inputs, model(255.0 - inputs)), height, width)
+
+    good = here("export", run, "--format", "tflite", "--precision", "float32")
+    assert good.returncode == 0
+    path = run / "artifacts" / "basic_cnn-float32.tflite"
+    before = path.read_bytes()
+    monkeypatch.setattr(_artifacts, "freeze", negative)
+    bad = here("export", run, "--format", "tflite", "--precision", "float32", "--overwrite")
+    assert (bad.returncode, bad.stderr) == (3, "")
+    assert (
+        "REFUSED: the drop is larger than allowed; the file is kept as basic_cnn-float32.tflite.rejected" in bad.stdout
+    )
+    assert "next:" not in bad.stdout
+    assert sorted(p.name for p in path.parent.iterdir()) == [path.name, f"{path.name}.rejected"]
+    assert path.read_bytes() == before
+
+
 def test_existing_artifact_is_replaced_only_on_request(here, refused, run):
     path = run / "artifacts" / "basic_cnn-float32.tflite"
     path.parent.mkdir()

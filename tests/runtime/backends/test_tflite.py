@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -144,6 +146,21 @@ def test_what_the_engine_refuses_is_one_line(tiny_float_graph: bytes) -> None:
     with pytest.raises(ModelError, match=r"TFLite engine refuses the model|takes one picture of shape") as caught:
         tflite.load(changed("tiny-float32", channels), 1, PIXELS)
     assert "\n" not in str(caught.value)
+
+
+def test_threads_that_load_the_first_model_together_are_silent() -> None:
+    program = (
+        "import sys, threading\n"
+        "from edgecnn_runtime.backends import PIXELS, tflite\n"
+        "from ai_edge_litert.interpreter import Interpreter\n"  # else the import of it keeps them apart
+        "graph = open(sys.argv[1], 'rb').read()\n"
+        "threads = [threading.Thread(target=tflite.load, args=(graph, 1, PIXELS)) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+    )
+    command = [sys.executable, "-c", program, str(GOLDEN / "tiny-float32.tflite")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_pixels_become_what_the_input_wants() -> None:
