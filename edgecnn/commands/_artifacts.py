@@ -62,11 +62,13 @@ def export_run(
     commands: Sequence[str] = (),
     max_drop_points: float = MAX_DROP_POINTS,
     more: tuple[Sequence[Picture], npt.NDArray[np.int64]] = ((), np.empty(0, np.int64)),
+    second_look: bool = True,
 ) -> list[Artifact]:
     """Makes a run's artifacts in its folder ``artifacts`` and writes the report anew with their figures.
 
     Args:
         more: further pictures for the gate besides those of validation, preprocessed, and indexes of their labels.
+        second_look: whether the gate asks about further views where the pictures do not decide.
     """
     model = load_model(run)
     decision = Decision(run.metrics["temperature"], run.metrics["reject_threshold"])
@@ -75,7 +77,7 @@ def export_run(
         return apply_temperature(predict(model, pixels), decision.temperature)
 
     def labelled(pixels: Sequence[Picture], truth: npt.NDArray[np.int64]) -> Labelled | None:
-        return Labelled(pixels, truth, ask(pixels), ask) if len(truth) else None
+        return Labelled(pixels, truth, ask(pixels), ask if second_look else None) if len(truth) else None
 
     val, index = pictures.of("val"), pictures.of("test")
     held_out = [*(pictures.pixels[i] for i in val), *more[0]]

@@ -58,7 +58,8 @@ def quickstart(
             "edgecnn export runs/mine",
             f"edgecnn live runs/mine/artifacts/{backbone}-int8.tflite --camera 0",
         )
-        made = export_run(run, pictures, variants, cores(), progress, commands)
+        # A second look of the gate takes half a minute, which is not quick.
+        made = export_run(run, pictures, variants, cores(), progress, commands, second_look=False)
     if json:
         keys = ("accuracy", "interval", "weights_sha256", "train_s")
         figures = {key: metrics[key] for key in keys}
