@@ -35,6 +35,18 @@ FAMILIES = (
 )
 # Baselines, not for devices, and up to a minute each.
 LARGE = ("alexnet", "convnext_tiny", "inception_v3", "resnet34", "resnet50", "resnet50_v2", "vgg16", "xception")
+# For devices: in int8 the delegate must run them in one piece.
+MOBILE = (
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "mobilenet",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "efficientnet_v2_b0",
+)
 VARIANTS = (("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"))
 CLASSES = 4
 SIZES_PX = {"inception_v3": 107}  # at its smallest, its last maps are one pixel, which blows up rounding errors
@@ -91,6 +103,8 @@ def test_backbone_exports_to_every_format_and_runs(name, variants):
         probabilities = np.stack([classifier.infer(picture) for picture in pictures])
         assert probabilities.shape == expected.shape
         assert np.isfinite(probabilities).all()
+        if name in MOBILE and (format, precision) == ("tflite", "int8"):
+            assert module.describe(graph)[0] == "1 partition for the delegate"
         if precision == "float32":
             assert np.abs(probabilities - expected).max() <= 1e-4, format
         else:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +62,9 @@ class BackendModule(Protocol):
 
     def load(self, graph: bytes, threads: int, scaling: Scaling) -> Backend:
         """Gives a checked graph to the engine. Raises ModelError where the engine refuses it or is not installed."""
+
+    def describe(self, graph: bytes) -> tuple[str, Mapping[str, Any]]:
+        """How the engine runs a checked graph, in words and as a document. Raises ModelError as `load` does."""
 
 
 @dataclass(frozen=True)

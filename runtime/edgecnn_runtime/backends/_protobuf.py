@@ -14,7 +14,7 @@ Field = tuple[int, int, int, int]  # number, first byte of the record, first byt
 _MODEL_GRAPH, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 14, 25
 _GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
 _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION = 13, 14
-_NODE_ATTRIBUTE, _NODE_DOMAIN = 5, 7
+_NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 _MAX_DEPTH = 8
 # onnxruntime's own operators that its quantizer and optimizer write; all live inside the engine.
@@ -96,6 +96,14 @@ def check_onnx(data: bytes) -> None:
     if any(number == _MODEL_FUNCTIONS for number, _, _, _ in fields(data)):
         raise ModelError("the ONNX model brings functions of its own, which are not supported")
     _check_graph(data, *graphs[0], depth=0)
+
+
+def operators(data: bytes) -> list[str]:
+    """The types of the graph's nodes, in their order."""
+    graphs = [(value, end) for number, _, value, end in fields(data) if number == _MODEL_GRAPH]
+    nodes = [(v, e) for start, end in graphs for number, _, v, e in fields(data, start, end) if number == _GRAPH_NODE]
+    kinds = [data[v:e] for start, end in nodes for number, _, v, e in fields(data, start, end) if number == _NODE_TYPE]
+    return [kind.decode("utf-8", "replace") for kind in kinds]
 
 
 def _check_graph(data: bytes, start: int, end: int, depth: int) -> None:

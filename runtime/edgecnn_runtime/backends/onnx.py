@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgecnn_runtime.backends import Outputs, Scaling
-from edgecnn_runtime.backends._protobuf import check_onnx, metadata_record, split_metadata
+from edgecnn_runtime.backends._protobuf import check_onnx, metadata_record, operators, split_metadata
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import ModelError
 
@@ -51,6 +51,13 @@ def load(graph: bytes, threads: int, scaling: Scaling) -> OnnxBackend:
     except Exception as error:  # its exceptions share no base class of their own
         raise ModelError(f"the ONNX engine refuses the model: {str(error).splitlines()[0][:200]}") from error
     return OnnxBackend(session, scaling)
+
+
+def describe(graph: bytes) -> tuple[str, dict[str, Any]]:
+    """How many operators the graph has, and how many of them only turn maps about."""
+    found = operators(graph)
+    turns = found.count("Transpose")
+    return f"{len(found)} operators, {turns} of them Transpose", {"operators": len(found), "transposes": turns}
 
 
 class OnnxBackend:

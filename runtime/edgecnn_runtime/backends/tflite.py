@@ -7,12 +7,13 @@ import io
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from edgecnn_runtime.backends import Outputs, Scaling
+from edgecnn_runtime.backends import PIXELS, Outputs, Scaling
 from edgecnn_runtime.backends._flatbuffer import check_tflite
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import ModelError
@@ -64,6 +65,38 @@ def load(graph: bytes, threads: int, scaling: Scaling) -> TfliteBackend:
         return TfliteBackend(interpreter, scaling)
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"the TFLite engine refuses the model: {_first_line(error)}") from error
+
+
+def describe(graph: bytes) -> tuple[str, dict[str, Any]]:
+    """Into how many partitions the graph falls that the delegate (XNNPACK) runs, and which operators are left to the
+    interpreter: those cut the graph. Reading and writing the quantized input is no cut. Raises ModelError."""
+    partitions, outside = _executed(load(graph, 1, PIXELS).operators())
+    cuts = [name for name in outside if name not in ("QUANTIZE", "DEQUANTIZE")]
+    words = f"{partitions} partition{'' if partitions == 1 else 's'} for the delegate"
+    if cuts:
+        counts = Counter(cuts).most_common()
+        words += "; not taken by it: " + ", ".join(name if n == 1 else f"{n} {name}" for name, n in counts)
+    return words, {"partitions": partitions, "outside": outside}
+
+
+def _executed(operators: Sequence[Mapping[str, Any]]) -> tuple[int, list[str]]:
+    """The list of operators keeps those that a delegate has taken. Executed are those alone that an output goes back to
+    when every tensor that a delegate puts out is the delegate's."""
+    delegates = [operator for operator in operators if operator["op_name"] == "DELEGATE"]
+    makers = {int(t): operator for operator in (*operators, *delegates) for t in operator["outputs"]}
+    read = {int(t) for operator in operators for t in operator["inputs"]}
+    wanted = [t for t in makers if t not in read]
+    seen: set[int] = set()
+    executed = {}
+    while wanted:
+        tensor = wanted.pop()
+        if tensor in seen or tensor not in makers:
+            continue
+        seen.add(tensor)
+        executed[int(makers[tensor]["index"])] = str(makers[tensor]["op_name"])
+        wanted += [int(t) for t in makers[tensor]["inputs"]]
+    names = [executed[index] for index in sorted(executed)]
+    return names.count("DELEGATE"), [name for name in names if name != "DELEGATE"]
 
 
 def _first_line(error: Exception) -> str:
@@ -128,6 +161,10 @@ class TfliteBackend:
         if self._scale:
             output = (output - np.float32(self._zero_point)) * np.float32(self._scale)
         return np.asarray(output, np.float32)
+
+    def operators(self) -> list[dict[str, Any]]:
+        """The engine's own list, delegates at its end: index, op_name, inputs and outputs as numbers of tensors."""
+        return list(self._interpreter._get_ops_details())
 
 
 def _pixel_table(dtype: type, quantization: tuple[float, int], scaling: Scaling) -> Any:

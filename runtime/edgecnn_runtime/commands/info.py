@@ -9,6 +9,7 @@ import typer
 
 from edgecnn_runtime.classifier import read_artifact
 from edgecnn_runtime.commands import _model, print_json
+from edgecnn_runtime.errors import ModelError
 
 
 def info(
@@ -16,19 +17,31 @@ def info(
     labels: Annotated[bool, typer.Option("--labels", help="Print the labels alone, one a line.")] = False,
     json: _model.Json = False,
 ) -> None:
-    """Show what a model file expects and where it comes from; no engine is started.
+    """Show what a model file expects, where it comes from, and how its engine runs it.
 
     Example: edgecnn info runs/flowers/artifacts/efficientnet_lite0-int8.tflite
     """
-    graph, contract, _ = read_artifact(artifact)
+    graph, contract, module = read_artifact(artifact)
     if labels:
         print("\n".join(contract.labels))
         return
+    try:
+        words, execution = module.describe(graph)
+    except ModelError as error:  # no engine is needed to read a file
+        words, execution = f"not known: {error}", {}
     document = json_module.loads(contract.to_json())["contract"]
     if json:
         for golden in document["goldens"]:
             del golden["png"]
-        print_json("info", {"artifact": str(artifact), "size_bytes": artifact.stat().st_size, "contract": document})
+        print_json(
+            "info",
+            {
+                "artifact": str(artifact),
+                "size_bytes": artifact.stat().st_size,
+                "engine": execution,
+                "contract": document,
+            },
+        )
         return
     steps, source = contract.preprocessing, contract.provenance
     fit = f"{steps.fit} {steps.crop_fraction:g}" if steps.fit == "crop" else steps.fit
@@ -41,6 +54,7 @@ def info(
         ("output", f"{contract.activation}, {len(contract.labels)} labels: {shown}"),
         ("weights", source.weights or "unknown"),
         ("created", source.created or "unknown"),
+        ("engine", words),
         ("goldens", str(len(contract.goldens))),
         ("graph", f"sha256 {contract.graph_sha256[:16]}…, {len(graph) / 1e6:.2f} MB, unaltered"),
     ]

@@ -176,3 +176,20 @@ def test_pixels_become_what_the_input_wants() -> None:
         _pixel_table(np.uint8, (0.0, 0), PIXELS)
     with pytest.raises(ModelError, match="type int64"):
         _pixel_table(np.int64, (0.0, 0), PIXELS)
+
+
+def test_operators_outside_the_delegate_are_those_that_an_output_goes_back_to() -> None:
+    def operator(index: int, name: str, inputs: list[int], outputs: list[int]) -> dict[str, Any]:
+        return {"index": index, "op_name": name, "inputs": inputs, "outputs": outputs}
+
+    chain = [
+        operator(0, "QUANTIZE", [0], [1]),
+        operator(1, "CONV_2D", [1], [2]),
+        operator(2, "HARD_SWISH", [2], [3]),
+        operator(3, "CONV_2D", [3], [4]),
+        operator(4, "MEAN", [4], [5]),
+    ]
+    assert tflite._executed(chain) == (0, ["QUANTIZE", "CONV_2D", "HARD_SWISH", "CONV_2D", "MEAN"])
+    cut = [*chain, operator(5, "DELEGATE", [1], [2]), operator(6, "DELEGATE", [3], [5])]
+    assert tflite._executed(cut) == (2, ["QUANTIZE", "HARD_SWISH"])
+    assert tflite._executed([*chain, operator(5, "DELEGATE", [0], [5])]) == (1, [])

@@ -51,5 +51,31 @@ def test_json_holds_the_contract_without_the_pictures(artifact: Path, capsys: py
     assert all("png" not in golden for golden in document["contract"]["goldens"])
 
 
+def test_how_the_engine_runs_it(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    engine = json.loads(info(capsys, artifact, "--json"))["engine"]
+    words = dict(line.split(maxsplit=1) for line in info(capsys, artifact).splitlines())["engine"]
+    if artifact.suffix == ".onnx":
+        assert engine["operators"] > engine["transposes"] >= 0
+        assert words == f"{engine['operators']} operators, {engine['transposes']} of them Transpose"
+    else:
+        assert engine["partitions"] == 1
+        assert words == "1 partition for the delegate"
+
+
+def test_without_an_engine_the_rest_is_shown(
+    artifact: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgecnn_runtime.backends import tflite
+    from edgecnn_runtime.errors import ModelError
+
+    def missing() -> None:
+        raise ModelError("no TFLite engine is installed")
+
+    monkeypatch.setattr(tflite, "_interpreter_class", missing)
+    rows = dict(line.split(maxsplit=1) for line in info(capsys, artifact).splitlines())
+    assert rows["output"] == "softmax, 3 labels: red, green, blue"
+    assert artifact.suffix == ".onnx" or rows["engine"] == "not known: no TFLite engine is installed"
+
+
 def test_labels_alone(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert info(capsys, artifact, "--labels") == "red\ngreen\nblue\n"
