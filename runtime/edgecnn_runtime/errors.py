@@ -21,3 +21,8 @@ class PictureError(EdgecnnError):
 
 class ModelError(EdgecnnError):
     """A model file is missing, damaged, altered, from a newer version, or does not do what its contract says."""
+
+
+def first_line(error: Exception) -> str:
+    """What an engine or a converter says of a failure, in one line of at most 200 characters; some say nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -12,7 +12,7 @@ import numpy as np
 from edgecnn_converters.formats import Pixels, tflite
 from edgecnn_converters.quantization.bias import correct_bias
 from edgecnn_converters.quantization.tail import Node, float_tail
-from edgecnn_runtime.errors import EdgecnnError
+from edgecnn_runtime.errors import EdgecnnError, first_line
 from edgecnn_runtime.quiet import quiet
 
 PRECISIONS = ("float32", "int8")
@@ -30,8 +30,7 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
     except EdgecnnError:
         raise
     except Exception as error:  # tf2onnx and the quantizer raise what they like
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise EdgecnnError(f"ONNX {precision}: the converter failed: {reason[:300]}") from error
+        raise EdgecnnError(f"ONNX {precision}: the converter failed: {first_line(error)}") from error
 
 
 def _float32(graph: bytes) -> bytes:

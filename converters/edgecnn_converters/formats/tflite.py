@@ -12,7 +12,7 @@ from edgecnn_converters.formats import Pixels
 from edgecnn_converters.quantization.bias import correct_bias
 from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_converters.quantization.tail import Node, float_tail
-from edgecnn_runtime.errors import EdgecnnError
+from edgecnn_runtime.errors import EdgecnnError, first_line
 from edgecnn_runtime.quiet import quiet
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
@@ -34,8 +34,7 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
                 converter.target_spec.supported_types = [tf.float16]
             return bytes(converter.convert())
     except Exception as error:  # its exceptions share no base class
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise EdgecnnError(f"TFLite {precision}: the converter failed: {reason[:300]}") from error
+        raise EdgecnnError(f"TFLite {precision}: the converter failed: {first_line(error)}") from error
 
 
 def _converter(function: Any) -> Any:

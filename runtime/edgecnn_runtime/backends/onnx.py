@@ -9,7 +9,7 @@ import numpy as np
 from edgecnn_runtime.backends import Outputs, Scaling
 from edgecnn_runtime.backends._protobuf import check_onnx, metadata_record, operators, split_metadata
 from edgecnn_runtime.decode import Picture
-from edgecnn_runtime.errors import ModelError
+from edgecnn_runtime.errors import ModelError, first_line
 
 CONTRACT_KEY = "edgecnn.contract"
 
@@ -49,7 +49,7 @@ def load(graph: bytes, threads: int, scaling: Scaling) -> OnnxBackend:
             graph, options, providers=["CPUExecutionProvider"], enable_fallback=False
         )
     except Exception as error:  # its exceptions share no base class of their own
-        raise ModelError(f"the ONNX engine refuses the model: {str(error).splitlines()[0][:200]}") from error
+        raise ModelError(f"the ONNX engine refuses the model: {first_line(error)}") from error
     return OnnxBackend(session, scaling)
 
 
@@ -92,5 +92,5 @@ class OnnxBackend:
         try:
             (output,) = self._session.run(None, {self._input: pixels[np.newaxis]})
         except Exception as error:
-            raise ModelError(f"the ONNX engine failed: {str(error).splitlines()[0][:200]}") from error
+            raise ModelError(f"the ONNX engine failed: {first_line(error)}") from error
         return np.asarray(output, np.float32).reshape(-1)

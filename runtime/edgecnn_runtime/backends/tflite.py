@@ -16,7 +16,7 @@ import numpy as np
 from edgecnn_runtime.backends import PIXELS, Outputs, Scaling
 from edgecnn_runtime.backends._flatbuffer import check_tflite
 from edgecnn_runtime.decode import Picture
-from edgecnn_runtime.errors import ModelError
+from edgecnn_runtime.errors import ModelError, first_line
 from edgecnn_runtime.quiet import quiet
 
 CONTRACT_FILE = "edgecnn.json"
@@ -64,7 +64,7 @@ def load(graph: bytes, threads: int, scaling: Scaling) -> TfliteBackend:
             interpreter.allocate_tensors()
         return TfliteBackend(interpreter, scaling)
     except (ValueError, RuntimeError) as error:
-        raise ModelError(f"the TFLite engine refuses the model: {_first_line(error)}") from error
+        raise ModelError(f"the TFLite engine refuses the model: {first_line(error)}") from error
 
 
 def describe(graph: bytes) -> tuple[str, dict[str, Any]]:
@@ -97,10 +97,6 @@ def _executed(operators: Sequence[Mapping[str, Any]]) -> tuple[int, list[str]]:
         wanted += [int(t) for t in makers[tensor]["inputs"]]
     names = [executed[index] for index in sorted(executed)]
     return names.count("DELEGATE"), [name for name in names if name != "DELEGATE"]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _interpreter_class() -> Any:
@@ -157,7 +153,7 @@ class TfliteBackend:
             self._interpreter.invoke()
             output = self._interpreter.get_tensor(self._output).reshape(-1).astype(np.float32)
         except (ValueError, RuntimeError) as error:
-            raise ModelError(f"the TFLite engine failed: {_first_line(error)}") from error
+            raise ModelError(f"the TFLite engine failed: {first_line(error)}") from error
         if self._scale:
             output = (output - np.float32(self._zero_point)) * np.float32(self._scale)
         return np.asarray(output, np.float32)
