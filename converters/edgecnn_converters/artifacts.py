@@ -85,7 +85,7 @@ class Artifact:
 
     @property
     def rejected(self) -> bool:
-        return self.verdict is not None and self.verdict.outcome == "fail"
+        return self.path.name.endswith(REJECTED)
 
 
 def make_artifact(
@@ -133,8 +133,8 @@ def make_artifact(
     outcome = None if test is None else _measure(test, _answers(classifier, test.pixels, workers))
     if outcome is not None:
         provenance = replace(provenance, test=outcome[0])
-    rejected = verdict is not None and verdict.outcome == "fail"
-    target = path.with_name(f"{path.name}{REJECTED}") if rejected else path
+    refused = verdict is not None and verdict.outcome == "fail"
+    target = path.with_name(f"{path.name}{REJECTED}") if refused else path
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
         written = Path(temporary, path.name)
         write_artifact(written, graph, replace(contract, provenance=provenance, goldens=make_goldens(classifier)))
@@ -145,14 +145,8 @@ def make_artifact(
 
 
 def _record(verdict: Verdict) -> Gate:
-    """The verdict as an artifact carries it. One that failed is kept for inspection alone, and claims nothing."""
-    return Gate(
-        "pass" if verdict.outcome == "pass" else "unproven",
-        verdict.max_drop_points,
-        verdict.drop_points,
-        verdict.interval,
-        verdict.pictures,
-    )
+    """The verdict as an artifact carries it."""
+    return Gate(verdict.outcome, verdict.max_drop_points, verdict.drop_points, verdict.interval, verdict.pictures)
 
 
 def _judge(classifier: Classifier, pictures: Labelled, workers: int, max_drop_points: float) -> Verdict:
@@ -160,7 +154,7 @@ def _judge(classifier: Classifier, pictures: Labelled, workers: int, max_drop_po
     labels = classifier.contract.labels
     answers, reference = _answers(classifier, pictures.pixels, workers), pictures.reference
     verdict = judge(labels, pictures.truth, reference[np.newaxis], answers[np.newaxis], max_drop_points)
-    if verdict.outcome != "inconclusive" or pictures.ask is None:
+    if verdict.outcome != "unproven" or pictures.ask is None:
         return verdict
     more, expected = pictures.views
 

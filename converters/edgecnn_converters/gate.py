@@ -11,17 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edgecnn_runtime.classifier import Probabilities
+from edgecnn_runtime.contract import GateOutcome
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.metrics import expected_calibration_error
 
-Outcome = Literal["pass", "fail", "inconclusive"]
 MAX_DROP_POINTS = 1.0
 Z = 1.6448536269514722  # 95 % on either side
 _MOST_PICTURES = 1_000_000  # a number of pictures beyond this is no advice
@@ -44,7 +43,7 @@ class Verdict:
             of reach.
     """
 
-    outcome: Outcome
+    outcome: GateOutcome
     max_drop_points: float
     drop_points: float
     interval: tuple[float, float]
@@ -85,7 +84,7 @@ def judge(
     worth = (lost + gained + 1.0) / (float((difference**2).sum()) + 1.0)
     low, high = paired_interval(worth * lost, worth * gained, worth * len(truth))
     allowed = max_drop_points / 100.0
-    outcome: Outcome = "pass" if high <= allowed else "fail" if low > allowed else "inconclusive"
+    outcome: GateOutcome = "pass" if high <= allowed else "fail" if low > allowed else "unproven"
     count = np.maximum(np.bincount(truth, minlength=len(labels)), 1)
     of_class = np.bincount(truth, weights=difference, minlength=len(labels)) / count
     worst = int(of_class.argmax())
@@ -103,7 +102,7 @@ def judge(
         worst_class=labels[worst],
         worst_drop_points=100.0 * float(of_class[worst]),
         calibration_error=expected_calibration_error(candidate[0], truth),
-        more_pictures=_more_pictures(lost, gained, len(truth), worth, allowed) if outcome == "inconclusive" else None,
+        more_pictures=_more_pictures(lost, gained, len(truth), worth, allowed) if outcome == "unproven" else None,
     )
 
 

@@ -26,6 +26,7 @@ from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 CALIBRATION_PICTURES = 100
+EXIT_REFUSED, EXIT_UNDECIDED = 3, 4
 
 Variant = tuple[str, str]  # format, precision
 Progress = Callable[[str, int, int], None]
@@ -76,13 +77,14 @@ def export_run(
     def ask(pixels: Sequence[Picture]) -> npt.NDArray[np.float32]:
         return apply_temperature(predict(model, pixels), decision.temperature)
 
-    def labelled(pixels: Sequence[Picture], truth: npt.NDArray[np.int64]) -> Labelled | None:
-        return Labelled(pixels, truth, ask(pixels), ask if second_look else None) if len(truth) else None
-
     val, index = pictures.of("val"), pictures.of("test")
     held_out = [*(pictures.pixels[i] for i in val), *more[0]]
-    validation = labelled(held_out, np.concatenate([pictures.truth[val], more[1]]))
-    test = labelled([pictures.pixels[i] for i in index], pictures.truth[index])
+    truth = np.concatenate([pictures.truth[val], more[1]])
+    validation = Labelled(held_out, truth, ask(held_out), ask if second_look else None) if len(truth) else None
+    test_pixels = [pictures.pixels[i] for i in index]
+    reference = predict(model, test_pixels)
+    softened = apply_temperature(reference, decision.temperature)
+    test = Labelled(test_pixels, pictures.truth[index], softened) if len(index) else None
     function = freeze(model, run.config.height, run.config.width)
     contract = run_contract(run.config, run.labels, run.metrics["data_sha256"], decision)
     calibration = calibration_pictures(pictures, run.config.seed)
@@ -91,7 +93,6 @@ def export_run(
         function, contract, variants, calibration, validation, test, folder, workers, progress, max_drop_points
     )
     if test is not None:
-        reference = predict(model, test.pixels)
         write_run_report(run, pictures, {"test": reference}, run.folder.name, made, commands, model)
     return made
 
@@ -215,14 +216,14 @@ def print_gate(artifacts: Sequence[Artifact]) -> None:
         low, high = verdict.interval
         loses = verdict.worst_drop_points > 0
         worst = f"{verdict.worst_class} {verdict.worst_drop_points:+.1f}" if loses else "none loses"
-        word = {"pass": "pass", "fail": "REFUSED", "inconclusive": "unproven"}[verdict.outcome]
+        word = "REFUSED" if verdict.outcome == "fail" else verdict.outcome
         drop = f"{verdict.drop_points:+.2f} ({low:+.2f} to {high:+.2f})"
         table.add_row(artifact.format, artifact.precision, word, drop, worst)
     Console().print(table)
     for artifact, verdict in judged:
         if verdict.outcome == "fail":
             print(f"REFUSED: the drop is larger than allowed; the file is kept as {artifact.path.name}")
-    open_ = [verdict for _, verdict in judged if verdict.outcome == "inconclusive"]
+    open_ = [verdict for _, verdict in judged if verdict.outcome == "unproven"]
     if open_:
         needed = [verdict.more_pictures for verdict in open_ if verdict.more_pictures is not None]
         advice = (
@@ -231,6 +232,14 @@ def print_gate(artifacts: Sequence[Artifact]) -> None:
             else ("the drop is too close to what is allowed for any number of pictures to tell")
         )
         print(f"unproven: too few pictures to be 95 % sure either way; {advice}")
+
+
+def exit_code(artifacts: Sequence[Artifact], strict: bool = False) -> int:
+    """3 where the gate refused one; with `strict` 4 where it could not decide about one; else 0."""
+    if any(artifact.rejected for artifact in artifacts):
+        return EXIT_REFUSED
+    decided = all(artifact.verdict is not None and artifact.verdict.outcome == "pass" for artifact in artifacts)
+    return EXIT_UNDECIDED if strict and not decided else 0
 
 
 def artifact_document(artifact: Artifact) -> dict[str, Any]:

@@ -12,8 +12,6 @@ import typer
 from edgecnn_runtime.commands import cores, print_json
 from edgecnn_runtime.errors import UsageError
 
-EXIT_REFUSED, EXIT_UNDECIDED = 3, 4
-
 
 def export(
     run: Annotated[Path | None, typer.Argument(help="A run folder of 'edgecnn train'.", show_default=False)] = None,
@@ -61,6 +59,7 @@ def export(
         artifact_document,
         check_free,
         choose_variants,
+        exit_code,
         export_run,
         further_pictures,
         print_gate,
@@ -99,7 +98,4 @@ def export(
         if usable:
             first = next((each for each in usable if each.precision == "int8"), usable[0])  # the small and fast one
             print(f"next: edgecnn live {shlex.quote(str(first.path))} --camera 0")
-    if len(usable) < len(made):
-        raise typer.Exit(EXIT_REFUSED)
-    if strict and any(each.verdict is None or each.verdict.outcome != "pass" for each in made):
-        raise typer.Exit(EXIT_UNDECIDED)
+    raise typer.Exit(exit_code(made, strict))

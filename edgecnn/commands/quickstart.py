@@ -28,7 +28,7 @@ def quickstart(
     Example: edgecnn quickstart --out runs/first
     """
     from edgecnn import backbones
-    from edgecnn.commands._artifacts import artifact_document, export_run, print_gate, print_table
+    from edgecnn.commands._artifacts import artifact_document, exit_code, export_run, print_gate, print_table
     from edgecnn.commands._progress import progress_bars
     from edgecnn.commands._training import train_run
     from edgecnn.data import embedded
@@ -64,14 +64,16 @@ def quickstart(
         keys = ("accuracy", "interval", "weights_sha256", "train_s")
         figures = {key: metrics[key] for key in keys}
         print_json("quickstart", {"run": str(out), **figures, "artifacts": [artifact_document(a) for a in made]})
-        return
+        raise typer.Exit(exit_code(made))
     print_table(made)
     print_gate(made)
     usable = [artifact.path for artifact in made if not artifact.rejected and artifact.precision == "int8"]
-    _classify_some((usable or [made[0].path])[0], pictures)
+    if usable:
+        _classify_some(usable[0], pictures)
     say(f"\nLook at {out / 'report.html'}. The same with your own photos:")
     for command in commands:
         say(f"  {command}")
+    raise typer.Exit(exit_code(made))
 
 
 def _classify_some(artifact: Path, pictures: Pictures) -> None:

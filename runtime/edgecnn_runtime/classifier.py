@@ -10,16 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from edgecnn_runtime.backends import PIXELS, Backend, BackendModule, Outputs, Scaling, module_for
 from edgecnn_runtime.backends._trial import trial
 from edgecnn_runtime.contract import Contract
 from edgecnn_runtime.decode import Picture, decode, read_bytes
 from edgecnn_runtime.errors import ModelError
+from edgecnn_runtime.metrics import Probabilities as Probabilities
 from edgecnn_runtime.preprocess import ColorOrder, preprocess
-
-Probabilities = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ MAX_SIDE_PX = 4096
 Fit = Literal["crop", "squash", "pad"]
 Resampling = Literal["fast_area", "area", "linear"]
 Activation = Literal["softmax", "sigmoid"]
-GateOutcome = Literal["pass", "unproven"]
+GateOutcome = Literal["pass", "fail", "unproven"]
 FILTERS = ("gray", "equalize", "clahe", "gaussian", "median", "canny")
 
 
@@ -112,8 +112,8 @@ class Gate:
     saw; differences are float model minus artifact, in percentage points.
 
     Attributes:
-        outcome: ``pass``: with 95 % the drop is at most `max_drop_points`; ``unproven``: there were too few pictures
-            to tell.
+        outcome: ``pass``: with 95 % the drop is at most `max_drop_points`; ``fail``: with 95 % it is more;
+            ``unproven``: there were too few pictures to tell.
         interval: the drop's bounds, each of which holds with 95 %.
         pictures: how many.
     """
@@ -125,7 +125,7 @@ class Gate:
     pictures: int
 
     def __post_init__(self) -> None:
-        _check(self.outcome in get_args(GateOutcome), "a gate's outcome must be pass or unproven", self.outcome)
+        _check(self.outcome in get_args(GateOutcome), "a gate's outcome must be pass, fail or unproven", self.outcome)
         low, high = self.interval
         _check(low <= self.drop_points <= high, "a drop must lie in its interval", (self.drop_points, self.interval))
         _check(self.pictures > 0, "pictures must be positive", self.pictures)

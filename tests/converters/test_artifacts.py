@@ -102,12 +102,14 @@ def test_the_gate_refuses_what_sees_other_pictures(small, fault, tmp_path):
     made = make_artifact(broken, small.contract, "tflite", "float32", (), own, None, tmp_path, 1)
     assert made.rejected, made.verdict
     assert [path.name for path in tmp_path.iterdir()] == ["small-float32.tflite.rejected"]
+    renamed = made.path.rename(tmp_path / "small-float32.tflite")
+    assert Classifier.load(renamed).contract.provenance.gate.outcome == "fail", "it says so itself"
 
 
 def test_the_gate_looks_at_views_where_pictures_do_not_decide(small, tmp_path):
     own = artifacts.Labelled(small.pictures, small.expected.argmax(1), small.expected)
     made = make_artifact(small.function, small.contract, "tflite", "float32", (), own, None, tmp_path, 1)
-    assert (made.verdict.outcome, made.verdict.views, made.verdict.agreement) == ("inconclusive", 1, 1.0)
+    assert (made.verdict.outcome, made.verdict.views, made.verdict.agreement) == ("unproven", 1, 1.0)
 
     def ask(pictures):
         outputs = np.asarray(small.model(np.stack(pictures).astype(np.float32), training=False))

@@ -41,7 +41,7 @@ def test_outcome_follows_from_the_interval(both: int, lost: int, gained: int, al
     low, high = verdict.interval
     assert low <= verdict.drop_points <= high
     assert -100 <= low <= high <= 100
-    assert verdict.outcome == ("pass" if high <= allowed else "fail" if low > allowed else "inconclusive")
+    assert verdict.outcome == ("pass" if high <= allowed else "fail" if low > allowed else "unproven")
     assert verdict.drop_points == pytest.approx(100 * (lost - gained) / verdict.pictures)
     assert (verdict.lost, verdict.gained, verdict.pictures) == (lost, gained, both + lost + gained)
     assert verdict.agreement == pytest.approx(both / verdict.pictures)
@@ -50,7 +50,7 @@ def test_outcome_follows_from_the_interval(both: int, lost: int, gained: int, al
 def test_a_perfect_artifact_passes_with_a_few_hundred_pictures_and_not_with_ten() -> None:
     assert judge(LABELS, *pair(341, 0, 0)).outcome == "pass"
     verdict = judge(LABELS, *pair(10, 0, 0))
-    assert verdict.outcome == "inconclusive"
+    assert verdict.outcome == "unproven"
     assert judge(LABELS, *pair(10 + (verdict.more_pictures or 0), 0, 0)).outcome == "pass"
 
 
@@ -58,7 +58,7 @@ def test_a_perfect_artifact_passes_with_a_few_hundred_pictures_and_not_with_ten(
 def test_as_many_pictures_more_decide_if_they_are_like_these(lost: int, gained: int, decided: str) -> None:
     total = 600
     verdict = judge(LABELS, *pair(total - lost - gained, lost, gained))
-    assert verdict.outcome == "inconclusive"
+    assert verdict.outcome == "unproven"
     assert verdict.more_pictures is not None
     times = 1.15 * (total + verdict.more_pictures) / total
     counts = [round(times * count) for count in (total - lost - gained, lost, gained)]

@@ -1,7 +1,7 @@
 """The tail of a classifier: what comes after the last map, from the averages over it to the probabilities.
 
-It is a thousandth of the work and most of what rounding can spoil: an average of 49 numbers knows more than 8 bits,
-and features whose ranges differ tenfold would share one scale. In float it costs nothing that can be measured.
+It is little work, and rounding would spoil much: an average of 49 numbers knows more than 8 bits, and features whose
+ranges differ tenfold would share one scale.
 """
 
 from __future__ import annotations

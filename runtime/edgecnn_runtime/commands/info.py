@@ -65,7 +65,7 @@ def info(
     if source.gate is not None:
         gate = source.gate
         bounds = f"{gate.interval[0]:+.2f} to {gate.interval[1]:+.2f}"
-        proof = "passed" if gate.outcome == "pass" else "UNPROVEN"
+        proof = {"pass": "passed", "fail": "REFUSED", "unproven": "UNPROVEN"}[gate.outcome]
         drop = f"drop {gate.drop_points:+.2f} points ({bounds}) on {gate.pictures:,} pictures"
         rows.insert(3, ("gate", f"{proof}: {drop}, allowed {gate.max_drop_points:g}"))
     if source.published_top1 is not None:
