@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import inspect
 import json
+import mmap
 import os
 import sys
 import tempfile
@@ -221,6 +222,13 @@ def _load(entry: Path, job: _Job) -> tuple[Picture, dict[int, str]] | None:
     with contextlib.suppress(OSError):
         os.utime(entry)  # marks it as used, for `_trim`
     return pictures, failed
+
+
+def release(pictures: Picture) -> None:
+    """Hands the memory of decoded pictures back to the system, which keeps what was read as long as it has room; they
+    stay readable, from the file."""
+    if isinstance(pictures.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pictures.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _write(entry: Path, job: _Job) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn.data.cache import release
 from edgecnn.data.duplicates import group_numbers
 from edgecnn.data.suspects import feigned_accuracy
 from edgecnn.training.augment import augment, mix
@@ -217,6 +218,7 @@ def head_on_features(job: Job, name: str, options: Optimization, regularization:
         known = [(every, train), (augmented, np.tile(train, config.views))]
         check = [(of_val, val)]
     del seen, augmented, of_some
+    release(pictures.pixels)  # the features of many pictures need the room
     return _fit_head(job, name, known, check, options, regularization)
 
 

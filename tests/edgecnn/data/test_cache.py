@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edgecnn.data import cache
-from edgecnn.data.cache import DecodedPictures, data_hash, decode_pictures, default_cache_dir
+from edgecnn.data.cache import DecodedPictures, data_hash, decode_pictures, default_cache_dir, release
 from edgecnn_runtime.contract import Preprocessing
 from edgecnn_runtime.decode import read_picture
 from edgecnn_runtime.errors import EdgecnnError
@@ -279,3 +279,20 @@ def test_data_hash_ignores_the_order() -> None:
     assert data_hash(["1", "2"], ["a", "b"]) == data_hash(["2", "1"], ["b", "a"])
     assert data_hash(["1", "2"], ["a", "b"]) != data_hash(["1", "2"], ["b", "a"])
     assert len(data_hash([], [])) == 64
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_released_pictures_take_no_memory_and_stay_readable(tmp_path: Path) -> None:
+    def of_files_kb() -> int:
+        lines = Path("/proc/self/status").read_text("ascii").splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssFile:"))
+
+    (tmp_path / "pixels").write_bytes(bytes(range(256)) * 200_000)
+    with open(tmp_path / "pixels", "rb") as stream:
+        pictures = np.memmap(stream, np.uint8, "r", shape=(50, 1000, 1024))
+    total = int(pictures.sum())
+    before_kb = of_files_kb()
+    release(pictures)
+    assert before_kb - of_files_kb() > 40_000
+    assert int(pictures.sum()) == total
+    release(np.zeros((2, 2), np.uint8))  # in memory: nothing to be done
