@@ -10,13 +10,16 @@ from typing import Any
 import numpy as np
 
 from edgecnn_converters.formats import Pixels, tflite
+from edgecnn_converters.quantization._graph import Graph
 from edgecnn_converters.quantization.bias import correct_bias
+from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_converters.quantization.tail import Node, float_tail
 from edgecnn_runtime.errors import EdgecnnError, first_line
 from edgecnn_runtime.quiet import quiet
 
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "float16", "int8")
 OPSET = 17  # the oldest that has every operator used here, so that older ONNX Runtimes load the file too
+_FEWEST_SHORTENED = 64  # values of a constant; a cast costs as much room as it saves in smaller ones
 
 
 def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> bytes:
@@ -25,8 +28,10 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
         graph = tflite.convert(function, "float32", ())
         if precision == "float32":
             return _float32(graph)
+        if precision == "float16":
+            return _float16(_float32(graph))
         with quiet():
-            return _int8(_float32(correct_bias(graph, calibration)), calibration)
+            return _int8(_float32(correct_bias(rewrite(graph, for_int8=True), calibration)), calibration)
     except EdgecnnError:
         raise
     except Exception as error:  # tf2onnx and the quantizer raise what they like
@@ -38,11 +43,41 @@ def _float32(graph: bytes) -> bytes:
     import onnx
     import tf2onnx
 
+    # tf2onnx moves transpositions out of the way through an ELU, but not through a hard-swish.
+    own = Graph(graph)
+    stands_in = not own.has("ELU")
+    if stands_in:
+        own.rename("HARD_SWISH", "ELU")
     with quiet(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tflite")
-        path.write_bytes(graph)
+        path.write_bytes(own.to_bytes())
         model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET, custom_op_handlers={"TFL_GELU": (_gelu, [])})
+        for node in model.graph.node:
+            if stands_in and node.op_type == "Elu":
+                node.op_type = "HardSwish"
+                del node.attribute[:]
         onnx.checker.check_model(model)  # tf2onnx keeps operators that it does not know as they are
+    return bytes(model.SerializeToString())
+
+
+def _float16(graph: bytes) -> bytes:
+    """Weights in 16 bits, which the engine turns into 32 once, when it loads the file: half the size, the same speed,
+    as processors for small boards have few operators that compute in 16 bits. As TFLite's float16 is."""
+    import onnx
+
+    model = onnx.load_from_string(graph)
+    limits = np.finfo(np.float16)
+    casts = []
+    for weights in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(weights)
+        if values.dtype != np.float32 or values.size < _FEWEST_SHORTENED or np.abs(values).max() > limits.max:
+            continue
+        name, short = weights.name, f"{weights.name}/float16"
+        weights.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), short))
+        casts.append(onnx.helper.make_node("Cast", [short], [name], name=f"{name}/float32", to=onnx.TensorProto.FLOAT))
+    for cast in reversed(casts):
+        model.graph.node.insert(0, cast)
+    onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 

@@ -25,7 +25,7 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
     try:
         with quiet():
             if precision == "float32":
-                return _float32(function)
+                return rewrite(_float32(function), for_int8=False)
             if precision == "int8":
                 return _int8(_float32(function), calibration)
             converter = _converter(function)
@@ -60,7 +60,7 @@ def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    rewritten = correct_bias(rewrite(graph), calibration)
+    rewritten = correct_bias(rewrite(graph, for_int8=True), calibration)
     calibrated = Calibrator(rewritten).calibrate(
         lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
     )

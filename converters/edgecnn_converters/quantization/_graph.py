@@ -38,6 +38,15 @@ class Graph:
         """CONV_2D and so on."""
         return str(self._kinds[operator.opcodeIndex])
 
+    def has(self, kind: str) -> bool:
+        return kind in self._kinds
+
+    def rename(self, kind: str, other: str) -> None:
+        """Makes every operator of one kind one of another."""
+        for operator in self.graph.operators:
+            if self.kind(operator) == kind:
+                operator.opcodeIndex = self.code(other)
+
     def shape(self, tensor: int) -> tuple[int, ...]:
         return tuple(int(size) for size in self.graph.tensors[tensor].shape)
 

@@ -1,4 +1,4 @@
-"""Rewrites of a float TFLite graph that keep the function and please int8 kernels.
+"""Rewrites of a float TFLite graph that keep the function and please the engines' kernels.
 
 Hard-swish, x * relu6(x + 3) / 6, has no int8 kernel in the XNNPACK delegate: each one cuts the graph in two, and int8
 becomes slower than float. Written as an addition with ReLU6 and a product, it has. The sixth that is left, and any
@@ -21,21 +21,23 @@ _ONE = np.ones(1, np.float32)
 _WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # take a factor in, and pass none on
 
 
-def rewrite(graph: bytes) -> bytes:
-    """The same function, up to rounding, by a graph without hard-swish and with fewer multiplications.
+def rewrite(graph: bytes, for_int8: bool) -> bytes:
+    """The same function, up to rounding, by a graph with fewer multiplications and narrower concatenations.
 
     Args:
         graph: a float32 TFLite file.
+        for_int8: also without hard-swish, which in float is one fast operator.
     """
-    return _Rewriter(graph).run()
+    return _Rewriter(graph, for_int8).run()
 
 
 class _Rewriter(Graph):
     """Goes through the operators in their order. `_values` says of a tensor of the old graph which tensor of the new
     one has its values, and by which factor those are still to be multiplied."""
 
-    def __init__(self, graph: bytes) -> None:
+    def __init__(self, graph: bytes, for_int8: bool) -> None:
         super().__init__(graph)
+        self._for_int8 = for_int8
         self._values: dict[int, tuple[int, Factor]] = {}
         self._operators: list[Any] = []
 
@@ -53,6 +55,8 @@ class _Rewriter(Graph):
     # Of each operator: True where it was dealt with, False where it must stay as it is.
 
     def _hard_swish(self, operator: Any) -> bool:
+        if not self._for_int8:
+            return False
         x, y = self._whole(operator.inputs[0]), operator.outputs[0]
         gate = self.tensor_like(x, "/relu6")
         self._add_operator("ADD", [x, self.constant(np.float32(3), "three")], gate, "RELU6")

@@ -18,7 +18,7 @@ TOLERANCE = {"float32": 1e-4, "float16": 1e-2, "dynamic": 0.05, "int8": 0.08}
 def test_formats_are_listed_with_tflite_first():
     assert formats.names() == ("tflite", "onnx")
     assert formats.get("tflite").PRECISIONS == ("float32", "float16", "dynamic", "int8")
-    assert formats.get("onnx").PRECISIONS == ("float32", "int8")
+    assert formats.get("onnx").PRECISIONS == ("float32", "float16", "int8")
     with pytest.raises(UsageError, match=r"no such format: coreml \(known: tflite, onnx\)"):
         formats.get("coreml")
 
@@ -65,9 +65,13 @@ def test_int8_tflite_takes_raw_pixels_whatever_the_calibration_saw(small, bright
         assert outputs.sum() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_precisions_make_smaller_files(small):
-    sizes = {p: len(formats.get("tflite").convert(small.function, p, small.pictures)) for p in ("float32", "int8")}
-    assert sizes["int8"] < sizes["float32"]
+@pytest.mark.parametrize("name", formats.names())
+def test_precisions_make_smaller_files(small, name):
+    def size(precision):
+        return len(formats.get(name).convert(small.function, precision, small.pictures))
+
+    assert size("float16") < size("float32")
+    assert name != "tflite" or size("int8") < size("float32")  # in ONNX, a network as small as this grows by its scales
 
 
 @pytest.mark.parametrize(("name", "precision"), VARIANTS)
@@ -114,6 +118,29 @@ def test_onnx_writes_gelu_by_erf_and_refuses_operators_that_it_does_not_know(sma
     monkeypatch.setattr(tf2onnx.convert, "from_tflite", lambda path, opset, custom_op_handlers: own(path, opset=opset))
     with pytest.raises(EdgecnnError, match="ONNX float32: the converter failed: No Op registered for TFL_GELU"):
         formats.get("onnx").convert(freeze(network, height, width), "float32", ())
+
+
+@pytest.mark.parametrize("activations", [("hard_silu",), ("hard_silu", "elu")])
+def test_onnx_keeps_hard_swish_and_only_an_elu_beside_it_costs_transpositions(activations):
+    import keras
+    import onnx
+    from keras import layers
+
+    keras.utils.set_random_seed(5)
+    x = inputs = keras.Input((16, 16, 3))
+    for activation in activations:
+        x = layers.Conv2D(8, 3, activation=activation)(layers.Rescaling(1 / 127.5, -1.0)(x))
+    gate = layers.Conv2D(8, 1, activation="sigmoid")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    outputs = layers.Softmax()(layers.Dense(3)(layers.GlobalAveragePooling2D()(layers.Conv2D(8, 1)(x * gate))))
+    model = keras.Model(inputs, outputs)
+    graph = formats.get("onnx").convert(freeze(model, 16, 16), "float32", ())
+    operators = [node.op_type for node in onnx.load_from_string(graph).graph.node]
+    assert (operators.count("HardSwish"), operators.count("Elu")) == (1, len(activations) - 1)
+    assert (operators.count("Transpose") == 1) == (len(activations) == 1)
+    backend = module_for("model.onnx").load(graph, 1, PIXELS)
+    for picture in np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8):
+        expected = model(picture[np.newaxis].astype(np.float32), training=False)[0]
+        np.testing.assert_allclose(backend.run(picture), expected, atol=1e-5)
 
 
 def test_frozen_function_has_a_batch_of_one_and_no_variables(small):

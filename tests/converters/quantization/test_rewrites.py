@@ -90,12 +90,15 @@ def test_rewritten_graph_computes_the_same(tail):
     build, products = TAILS[tail]
     graph = tflite._float32(freeze(keras.Model(inputs, build(x, layers, keras)), SIDE, SIDE))
     pixels = np.random.default_rng(1).integers(0, 256, (5, SIDE, SIDE, 3)).astype(np.float32)
-    wanted, rewritten = run(graph, pixels), rewrite(graph)
+    wanted, rewritten = run(graph, pixels), rewrite(graph, for_int8=True)
     assert "HARD_SWISH" in operators(graph), "the converter makes no hard-swish of this any more"
     assert np.ptp(wanted, axis=0).max() > 0.05, "the pictures must not all look alike to the network"
     np.testing.assert_allclose(run(rewritten, pixels), wanted, rtol=1e-4, atol=1e-5)
     assert ("HARD_SWISH" in operators(rewritten)) == (tail == "the end")
     assert operators(rewritten).count("MUL") == products
+    in_float = rewrite(graph, for_int8=False)
+    np.testing.assert_allclose(run(in_float, pixels), wanted, rtol=1e-4, atol=1e-5)
+    assert operators(in_float).count("HARD_SWISH") == operators(graph).count("HARD_SWISH")
 
 
 def test_many_maps_are_joined_in_groups():
@@ -108,7 +111,7 @@ def test_many_maps_are_joined_in_groups():
     maps[4] = layers.Activation("hard_silu")(maps[4])
     features = layers.Concatenate()([layers.GlobalAveragePooling2D()(each) for each in maps])
     graph = tflite._float32(freeze(keras.Model(inputs, layers.Dense(3)(features)), SIDE, SIDE))
-    rewritten = rewrite(graph)
+    rewritten = rewrite(graph, for_int8=False)
     assert (operators(graph).count("CONCATENATION"), operators(rewritten).count("CONCATENATION")) == (1, 4)
     pixels = np.random.default_rng(2).uniform(0, 1, (3, SIDE, SIDE, 3)).astype(np.float32)
     np.testing.assert_allclose(run(rewritten, pixels), run(graph, pixels), rtol=1e-5, atol=1e-6)
@@ -116,6 +119,6 @@ def test_many_maps_are_joined_in_groups():
 
 def test_a_graph_without_anything_to_rewrite_is_kept(small):
     graph = tflite._float32(small.function)
-    assert set(operators(graph)) - set(operators(rewrite(graph))) <= {"MUL"}
+    assert set(operators(graph)) - set(operators(rewrite(graph, for_int8=True))) <= {"MUL"}
     pixels = np.stack(small.pictures).astype(np.float32)
-    np.testing.assert_allclose(run(rewrite(graph), pixels), run(graph, pixels), atol=1e-5)
+    np.testing.assert_allclose(run(rewrite(graph, for_int8=True), pixels), run(graph, pixels), atol=1e-5)
