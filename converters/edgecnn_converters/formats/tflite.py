@@ -60,7 +60,9 @@ def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
     from tensorflow.lite.python.convert import mlir_quantize
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    rewritten = correct_bias(rewrite(graph, for_int8=True), calibration)
+    rewritten = rewrite(graph, for_int8=True)
+    in_float = float_tail(_nodes(rewritten))
+    rewritten = correct_bias(rewritten, calibration, in_float)
     calibrated = Calibrator(rewritten).calibrate(
         lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
     )
@@ -69,7 +71,7 @@ def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
             _with_pixel_range(calibrated),
             input_data_type=tf.uint8,
             output_data_type=tf.float32,
-            denylisted_nodes=float_tail(_nodes(rewritten)),
+            denylisted_nodes=in_float,
         )
     )
 

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+Values = Callable[[int], npt.NDArray[np.float32]]  # a tensor's number -> what it holds
+
+
+def run(content: bytes, pictures: Sequence[npt.NDArray[np.uint8]]) -> Iterator[Values]:
+    """A float32 TFLite file on preprocessed pictures, each ``(H, W, 3)`` uint8 RGB: all of its tensors, one picture
+    after the other."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    interpreter = Interpreter(
+        model_content=content,
+        num_threads=2,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    source = interpreter.get_input_details()[0]["index"]
+    for pixels in pictures:
+        interpreter.set_tensor(source, pixels[np.newaxis].astype(np.float32))
+        interpreter.invoke()
+        yield interpreter.get_tensor
 
 
 class Graph:

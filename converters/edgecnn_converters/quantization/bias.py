@@ -1,4 +1,4 @@
-"""Bias correction: rounded weights shift the mean of what they compute, and a bias can shift it back.
+"""Rounding of weights, and biases that make up for it.
 
 A depthwise kernel of nine weights may be large and nearly cancel; the mean input times the sum of nine roundings is
 then no noise, but the same error in every picture: in EfficientNet-Lite0 the first such layer alone made half of what
@@ -8,101 +8,165 @@ with means that are measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn_converters.quantization._graph import Graph
+from edgecnn_converters.quantization._graph import WEIGHTED, Graph, Values, run
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
 PICTURES = 16  # the mean over these and over all places is exact enough
 _STEPS = 127  # of a weight's absolute value
+_PLACES = 512  # of a picture, which are enough to know how a layer's inputs go together
+_DAMPING = 0.01  # of the mean of a Hessian's diagonal, as in the paper
 
 
-def correct_bias(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
+def correct_bias(
+    graph: bytes, calibration: Sequence[Pixels], in_float: Collection[str] = (), jointly: bool = False
+) -> bytes:
     """The float graph with biases that make up for 8-bit weights with a scale for each output channel.
 
     Args:
         graph: a float32 TFLite file.
         calibration: preprocessed training pictures, of which the first `PICTURES` are looked at.
+        in_float: names of the outputs of layers that are not rounded.
+        jointly: also put rounded weights into the graph, see `round_jointly`; otherwise each is left as it is and
+            expected to be rounded by itself.
     """
     own = Graph(graph)
-    weighted = [(operator, _weights(own, operator)) for operator in own.graph.operators]
-    found = [(operator, weights) for operator, weights in weighted if weights is not None]
-    for (operator, weights), inputs in zip(found, _mean_inputs(own, graph, found, calibration), strict=True):
-        depthwise = own.kind(operator) == "DEPTHWISE_CONV_2D"
-        error = weights - rounded(weights, depthwise)
-        if depthwise:
-            shift = (error[0] * np.repeat(inputs, weights.shape[-1] // inputs.shape[-1], -1)).sum((0, 1))
-        else:
-            shift = error.reshape(len(error), -1) @ inputs.ravel()
+    weighted = [_Layer(own, operator) for operator in own.graph.operators if own.kind(operator) in WEIGHTED]
+    found = [
+        layer for layer in weighted if layer.weights is not None and own.name(layer.operator.outputs[0]) not in in_float
+    ]
+    chosen = calibration[:PICTURES]
+    rng = np.random.default_rng(0)
+    for values in run(graph, chosen):
+        for layer in found:
+            layer.see(values, rng if jointly else None)
+    for layer in found:
+        operator, weights = layer.operator, layer.rows
+        new = round_jointly(weights, layer.hessian) if jointly else rounded(weights)
+        # (groups, out, taps) by (groups, taps): for every output channel, what it loses on average
+        shift = ((weights - new) @ (layer.total / len(chosen))[..., np.newaxis])[..., 0].ravel()
         bias = operator.inputs[2] if len(operator.inputs) > 2 and operator.inputs[2] >= 0 else None
         old = None if bias is None else own.array(bias)
         corrected = own.constant(shift if old is None else old + shift, own.name(operator.outputs[0]) + "/bias")
-        operator.inputs = [*operator.inputs[:2], corrected]
+        kernel = own.constant(layer.shaped(new), own.name(operator.inputs[1])) if jointly else operator.inputs[1]
+        operator.inputs = [operator.inputs[0], kernel, corrected]
     return own.to_bytes()
 
 
-def rounded(weights: Floats, depthwise: bool) -> Floats:
-    """Weights as 8 bits hold them: ``(out, height, width, in)``, ``(out, in)``, or ``(1, height, width, out)`` of a
-    depthwise convolution."""
-    others = tuple(range(weights.ndim - 1)) if depthwise else tuple(range(1, weights.ndim))
-    scale = np.maximum(np.abs(weights).max(others, keepdims=True) / _STEPS, np.finfo(np.float32).tiny)
-    return np.asarray(np.rint(weights / scale) * scale, np.float32)
+def rounded(rows: Floats) -> Floats:
+    """Weights ``(..., out, taps)`` as 8 bits hold them, each rounded by itself."""
+    scale = _scale(rows)
+    return np.asarray(np.rint(rows / scale) * scale, np.float32)
 
 
-def _weights(graph: Graph, operator: Any) -> Floats | None:
-    if graph.kind(operator) not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
-        return None
-    return graph.array(operator.inputs[1])
+def round_jointly(rows: Floats, hessian: Floats) -> Floats:
+    """Weights rounded one after the other, each time letting those still to come make up for the error: GPTQ (Frantar
+    et al. 2023, https://arxiv.org/abs/2210.17323), after Optimal Brain Surgeon.
+
+    Args:
+        rows: ``(groups, out, taps)``.
+        hessian: ``(groups, taps, taps)``, sums over places of the products of what the taps meet, less its mean, for
+            which the bias makes up.
+
+    Returns:
+        Weights on the grid on which `rounded` puts them; the largest of a channel, which makes its scale, stays.
+    """
+    taps = rows.shape[-1]
+    diagonal = np.einsum("gtt->gt", hessian)
+    damped = hessian + (_DAMPING * diagonal.mean(-1)[:, np.newaxis, np.newaxis] + 1e-6) * np.eye(taps)
+    factor = np.linalg.cholesky(np.linalg.inv(damped.astype(np.float64))).swapaxes(-1, -2)  # upper triangular
+    scale = _scale(rows)[..., 0].astype(np.float64)
+    largest = np.abs(rows).argmax(-1)
+    left = rows.astype(np.float64)
+    found = np.empty_like(left)
+    for tap in range(taps):
+        wanted = np.where(largest == tap, rows[..., tap], left[..., tap])
+        found[..., tap] = np.clip(np.rint(wanted / scale), -_STEPS, _STEPS) * scale
+        error = (left[..., tap] - found[..., tap]) / factor[:, tap, tap, np.newaxis]
+        left[..., tap + 1 :] -= error[..., np.newaxis] * factor[:, np.newaxis, tap, tap + 1 :]
+    return found.astype(np.float32)
 
 
-def _mean_inputs(
-    graph: Graph, content: bytes, found: Sequence[tuple[Any, Floats]], calibration: Sequence[Pixels]
-) -> list[Floats]:
-    """What each weight of each operator meets on average: ``(height, width, in)``, or ``(in,)`` of a dense layer."""
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    interpreter = Interpreter(
-        model_content=content,
-        num_threads=2,
-        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        experimental_preserve_all_tensors=True,
-    )
-    interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
-    sums: list[Any] = [0.0] * len(found)
-    chosen = calibration[:PICTURES]
-    for pixels in chosen:
-        interpreter.set_tensor(source, pixels[np.newaxis].astype(np.float32))
-        interpreter.invoke()
-        for number, (operator, weights) in enumerate(found):
-            sums[number] += _mean_input(interpreter.get_tensor(operator.inputs[0]), operator, weights)
-    return [np.asarray(total / len(chosen), np.float32) for total in sums]
+def _scale(rows: Floats) -> Floats:
+    return np.maximum(np.abs(rows).max(-1, keepdims=True) / _STEPS, np.finfo(np.float32).tiny)
 
 
-def _mean_input(x: Floats, operator: Any, weights: Floats) -> Floats:
-    if weights.ndim == 2:
-        return np.asarray(x.reshape(-1, weights.shape[1]).mean(0))
-    options = operator.builtinOptions
-    rows, columns = weights.shape[1:3]
-    strides, dilations = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
-    reach = [(size - 1) * dilation + 1 for size, dilation in zip((rows, columns), dilations, strict=True)]
-    places = [-(-side // stride) for side, stride in zip(x.shape[1:3], strides, strict=True)]
-    if options.padding == 0:  # SAME, as TensorFlow has it: the odd row and column at the end
-        gaps = [
-            max((count - 1) * stride + size - side, 0)
-            for count, stride, size, side in zip(places, strides, reach, x.shape[1:3], strict=True)
-        ]
-        x = np.pad(x, ((0, 0), *((gap // 2, gap - gap // 2) for gap in gaps), (0, 0)))
-    ends = [side - size + 1 for side, size in zip(x.shape[1:3], reach, strict=True)]
-    means = [
-        x[0, row : row + ends[0] : strides[0], column : column + ends[1] : strides[1]].mean((0, 1))
-        for row in range(0, reach[0], dilations[0])
-        for column in range(0, reach[1], dilations[1])
-    ]
-    return np.stack(means).reshape(rows, columns, -1)
+class _Layer:
+    """A layer with weights, and what its weights meet.
+
+    Attributes:
+        weights: as the graph has them: ``(out, height, width, in)``, ``(out, in)`` of a dense layer, or ``(1, height,
+            width, in * multiplier)`` of a depthwise one. None where they are computed.
+        total: ``(groups, taps)``, sums over pictures of the mean input that a tap meets; a depthwise layer has a group
+            for each channel, another one group.
+    """
+
+    def __init__(self, graph: Graph, operator: Any) -> None:
+        self.operator, self.weights = operator, graph.array(operator.inputs[1])
+        self.depthwise = graph.kind(operator) == "DEPTHWISE_CONV_2D"
+        self.total: Any = 0.0
+        self._products: Any = 0.0
+        self._sums: Any = 0.0
+        self._places = 0
+
+    @property
+    def hessian(self) -> Floats:
+        """``(groups, taps, taps)``, see `round_jointly`."""
+        return np.asarray(self._products - self._sums @ self._sums.swapaxes(1, 2) / self._places)
+
+    @property
+    def rows(self) -> Floats:
+        """The weights, ``(groups, out, taps)``."""
+        assert self.weights is not None
+        if not self.depthwise:
+            return self.weights.reshape(1, len(self.weights), -1)
+        taps = self.weights.reshape(-1, self.total.shape[0], self.weights.shape[-1] // self.total.shape[0])
+        return np.ascontiguousarray(taps.transpose(1, 2, 0))
+
+    def shaped(self, rows: Floats) -> Floats:
+        """The inverse of `rows`."""
+        assert self.weights is not None
+        return (rows.transpose(2, 0, 1) if self.depthwise else rows).reshape(self.weights.shape)
+
+    def see(self, values: Values, rng: np.random.Generator | None) -> None:
+        """Takes in what the layer meets in a picture; with `rng` also how it goes together, at some places."""
+        met = list(self._taps(values(self.operator.inputs[0])))
+        means = np.stack([tap.mean(0) for tap in met])  # (taps, in)
+        self.total = self.total + (means.T if self.depthwise else means.reshape(1, -1))
+        if rng is None:
+            return
+        places = rng.permutation(len(met[0]))[:_PLACES]
+        inputs = np.stack([tap[places] for tap in met], 1)  # (places, taps, in)
+        inputs = inputs.transpose(2, 1, 0) if self.depthwise else inputs.reshape(1, len(places), -1).swapaxes(1, 2)
+        self._products = self._products + inputs @ inputs.swapaxes(1, 2)
+        self._sums, self._places = self._sums + inputs.sum(-1, keepdims=True), self._places + len(places)
+
+    def _taps(self, x: Floats) -> Iterator[Floats]:
+        """For every place of the kernel, the inputs ``(places, in)`` that it meets."""
+        assert self.weights is not None
+        if self.weights.ndim == 2:
+            yield x.reshape(-1, self.weights.shape[1])
+            return
+        options = self.operator.builtinOptions
+        rows, columns = self.weights.shape[1:3]
+        strides, dilations = (options.strideH, options.strideW), (options.dilationHFactor, options.dilationWFactor)
+        reach = [(size - 1) * dilation + 1 for size, dilation in zip((rows, columns), dilations, strict=True)]
+        places = [-(-side // stride) for side, stride in zip(x.shape[1:3], strides, strict=True)]
+        if options.padding == 0:  # SAME, as TensorFlow has it: the odd row and column at the end
+            gaps = [
+                max((count - 1) * stride + size - side, 0)
+                for count, stride, size, side in zip(places, strides, reach, x.shape[1:3], strict=True)
+            ]
+            x = np.pad(x, ((0, 0), *((gap // 2, gap - gap // 2) for gap in gaps), (0, 0)))
+        ends = [side - size + 1 for side, size in zip(x.shape[1:3], reach, strict=True)]
+        for row in range(0, reach[0], dilations[0]):
+            for column in range(0, reach[1], dilations[1]):
+                part = x[0, row : row + ends[0] : strides[0], column : column + ends[1] : strides[1]]
+                yield part.reshape(-1, x.shape[-1])

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn_converters.quantization._graph import Graph
+from edgecnn_converters.quantization._graph import WEIGHTED, Graph
 
 Factor = npt.NDArray[np.float32]  # (1,) or one for each channel
 
 _MOST_JOINED = 4  # maps in one concatenation, for XNNPACK
 _ONE = np.ones(1, np.float32)
-_WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")  # take a factor in, and pass none on
 
 
 def rewrite(graph: bytes, for_int8: bool) -> bytes:
@@ -46,7 +45,7 @@ class _Rewriter(Graph):
         for operator in self.graph.operators:
             kind = self.kind(operator)
             step = getattr(self, f"_{kind.lower()}", None)
-            ends = bool(results & set(operator.outputs)) and kind not in _WEIGHTED
+            ends = bool(results & set(operator.outputs)) and kind not in WEIGHTED
             if step is None or ends or not step(operator):
                 self._keep(operator)
         self.graph.operators = self._operators
