@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import venv
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +33,29 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("EDGECNN_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def make_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Path]]:
+    """Makes an environment of its own for packages that do not fit into this one, and gives its Python; skips the test
+    where pip cannot fetch them."""
+
+    folders = []
+
+    def make(*packages: str) -> Path:
+        folder = tmp_path_factory.mktemp("environment")
+        folders.append(folder)
+        venv.create(folder, with_pip=False, symlinks=True)
+        python = folder / "bin" / "python"
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--prefer-binary"]
+        done = subprocess.run([*pip, *packages], capture_output=True, text=True, timeout=600)
+        if done.returncode:
+            pytest.skip(f"pip cannot fetch {packages[0]}: {done.stderr.strip().splitlines()[-1]}")
+        return python
+
+    yield make
+    for folder in folders:  # hundreds of megabytes
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

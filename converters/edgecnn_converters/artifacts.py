@@ -122,10 +122,11 @@ def make_artifact(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     path = folder / f"{provenance.backbone}-{precision}.{format}"
-    graph = formats.get(format).convert(function, precision, calibration)
+    contract, maker = replace(contract, provenance=provenance), formats.get(format)
+    graph = maker.add_metadata(maker.convert(function, precision, calibration), contract)
     module = module_for(path)
     module.check_structure(graph)
-    classifier = Classifier(graph, replace(contract, provenance=provenance), module)
+    classifier = Classifier(graph, contract, module)
     verdict = None
     if validation is not None:
         verdict = _judge(classifier, validation, workers, max_drop_points)

@@ -20,7 +20,7 @@ from edgecnn_converters.artifacts import Artifact, Labelled, make_artifact
 from edgecnn_converters.freeze import freeze
 from edgecnn_converters.gate import MAX_DROP_POINTS
 from edgecnn_runtime.classifier import apply_temperature
-from edgecnn_runtime.contract import Contract, Decision, Provenance
+from edgecnn_runtime.contract import Contract, Decision, Provenance, Publication
 from edgecnn_runtime.dataset import read_dataset
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError, UsageError
@@ -64,6 +64,7 @@ def export_run(
     max_drop_points: float = MAX_DROP_POINTS,
     more: tuple[Sequence[Picture], npt.NDArray[np.int64]] = ((), np.empty(0, np.int64)),
     second_look: bool = True,
+    publication: Publication | None = None,
 ) -> list[Artifact]:
     """Makes a run's artifacts in its folder ``artifacts`` and writes the report anew with their figures.
 
@@ -86,7 +87,7 @@ def export_run(
     softened = apply_temperature(reference, decision.temperature)
     test = Labelled(test_pixels, pictures.truth[index], softened) if len(index) else None
     function = freeze(model, run.config.height, run.config.width)
-    contract = run_contract(run.config, run.labels, run.metrics["data_sha256"], decision)
+    contract = run_contract(run.config, run.labels, run.metrics["data_sha256"], decision, publication or Publication())
     calibration = calibration_pictures(pictures, run.config.seed)
     folder = run.folder / "artifacts"
     made = make_all(
@@ -125,7 +126,9 @@ def make_all(
     return made
 
 
-def run_contract(config: Config, labels: tuple[str, ...], data_sha256: str, decision: Decision) -> Contract:
+def run_contract(
+    config: Config, labels: tuple[str, ...], data_sha256: str, decision: Decision, publication: Publication
+) -> Contract:
     """The contract of a run's model, without what is measured of an artifact."""
     weights = {
         "imagenet": f"ImageNet ({config.backbone}), head trained by recipe {config.recipe}",
@@ -139,7 +142,12 @@ def run_contract(config: Config, labels: tuple[str, ...], data_sha256: str, deci
         decision=decision,
         preprocessing=config.preprocessing,
         provenance=Provenance(
-            backbone=config.backbone, precision="", weights=weights, data_hash=data_sha256, seed=config.seed
+            backbone=config.backbone,
+            precision="",
+            weights=weights,
+            data_hash=data_sha256,
+            seed=config.seed,
+            publication=publication,
         ),
     )
 

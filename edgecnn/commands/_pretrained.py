@@ -12,7 +12,7 @@ from edgecnn.commands._artifacts import CALIBRATION_PICTURES, Progress, Variant,
 from edgecnn.data.cache import decode_pictures
 from edgecnn_converters.artifacts import Artifact
 from edgecnn_converters.freeze import freeze
-from edgecnn_runtime.contract import Contract, Preprocessing, Provenance
+from edgecnn_runtime.contract import Contract, Preprocessing, Provenance, Publication
 from edgecnn_runtime.dataset import picture_files
 from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.quiet import quiet
@@ -27,7 +27,13 @@ def imagenet_labels() -> tuple[str, ...]:
 
 
 def export_pretrained(
-    name: str, variants: Sequence[Variant], calibrate: Path | None, folder: Path, workers: int, progress: Progress
+    name: str,
+    variants: Sequence[Variant],
+    calibrate: Path | None,
+    folder: Path,
+    workers: int,
+    progress: Progress,
+    publication: Publication,
 ) -> list[Artifact]:
     """Makes artifacts of a backbone with its published ImageNet head. Raises EdgecnnError."""
     backbone = backbones.get(name)
@@ -55,6 +61,7 @@ def export_pretrained(
             precision="",
             weights=f"ImageNet ({name}), as published",
             published_top1=backbone.published_top1,
+            publication=publication,
         ),
     )
     return make_all(freeze(model, side, side), contract, variants, calibration, None, None, folder, workers, progress)

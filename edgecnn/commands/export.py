@@ -10,6 +10,7 @@ import numpy as np
 import typer
 
 from edgecnn_runtime.commands import cores, print_json
+from edgecnn_runtime.contract import Publication
 from edgecnn_runtime.errors import UsageError
 
 
@@ -37,6 +38,9 @@ def export(
         Path | None, typer.Option(help="With --pretrained: a folder of some pictures, which int8 needs.")
     ] = None,
     out: Annotated[Path, typer.Option(help="With --pretrained: the folder for the artifacts.")] = Path("models"),
+    author: Annotated[str, typer.Option(help="Who made the model, for those who read its metadata.")] = "",
+    license: Annotated[str, typer.Option(help="The model's licence, likewise.")] = "",
+    model_version: Annotated[str, typer.Option(help="The model's version, likewise.")] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
 ) -> None:
@@ -67,6 +71,7 @@ def export(
     )
     from edgecnn.commands._progress import progress_bars
 
+    publication = Publication(author, license, model_version)
     variants = choose_variants(format or [], precision or [])
     with progress_bars() as progress:
         if run is not None:
@@ -78,7 +83,9 @@ def export(
             check_free(folder, finished.config.backbone, variants, overwrite)
             reloaded = reload_pictures(finished, pictures, progress)
             more = ((), np.empty(0, np.int64)) if data is None else further_pictures(finished, data, progress)
-            made = export_run(finished, reloaded, variants, cores(), progress, (), max_drop, more)
+            made = export_run(
+                finished, reloaded, variants, cores(), progress, (), max_drop, more, publication=publication
+            )
         else:
             from edgecnn.commands._pretrained import export_pretrained
 
@@ -87,7 +94,7 @@ def export(
                 variants = [variant for variant in variants if variant[1] != "int8"]
             folder = out
             check_free(folder, pretrained, variants, overwrite)
-            made = export_pretrained(pretrained, variants, calibrate, folder, cores(), progress)
+            made = export_pretrained(pretrained, variants, calibrate, folder, cores(), progress, publication)
     usable = [artifact for artifact in made if not artifact.rejected]
     if json:
         print_json("export", {"folder": str(folder), "artifacts": [artifact_document(artifact) for artifact in made]})

@@ -33,6 +33,11 @@ def _check(condition: bool, rule: str, received: object) -> None:
         raise ModelError(f"contract: {rule} (received: {received!r})")
 
 
+def _check_printable(*texts: str) -> None:
+    for text in texts:  # `info` prints them: an escape sequence would command the terminal
+        _check(text.isprintable(), "a text must be one line of printable characters", text)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What happens to a picture between decoding and the network, in this order: filters, fit, resampling.
@@ -132,6 +137,18 @@ class Gate:
 
 
 @dataclass(frozen=True)
+class Publication:
+    """What the author states of a model, in free words, and nobody measures; empty where nothing is stated."""
+
+    author: str = ""
+    license: str = ""
+    version: str = ""
+
+    def __post_init__(self) -> None:
+        _check_printable(self.author, self.license, self.version)
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where the model comes from. `weights` says the source of the backbone's weights, `data_hash` is the SHA-256 over
     the training pictures and labels, `versions` maps package to version, `published_top1` is the accuracy in percent
@@ -148,12 +165,11 @@ class Provenance:
     test: Accuracy | None = None
     published_top1: float | None = None
     gate: Gate | None = None
+    publication: Publication = Publication()
 
     def __post_init__(self) -> None:
         stated = (self.backbone, self.precision, self.weights, self.data_hash, self.created)
-        for text in (*stated, *self.versions, *self.versions.values()):
-            # `info` prints them: an escape sequence would command the terminal.
-            _check(text.isprintable(), "a text must be one line of printable characters", text)
+        _check_printable(*stated, *self.versions, *self.versions.values())
 
 
 @dataclass(frozen=True)

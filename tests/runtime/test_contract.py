@@ -19,6 +19,7 @@ from edgecnn_runtime.contract import (
     Golden,
     Preprocessing,
     Provenance,
+    Publication,
     _digest,
 )
 from edgecnn_runtime.errors import ModelError
@@ -53,6 +54,7 @@ def contracts(draw: st.DrawFn) -> Contract:
             versions=draw(st.dictionaries(printable, printable, max_size=3)),
             test=draw(st.none() | st.just(Accuracy(middle, (low, high), draw(st.integers(1, 10**6))))),
             published_top1=draw(st.none() | st.floats(0, 100)),
+            publication=Publication(draw(printable), draw(printable), draw(printable)),
         ),
         goldens=tuple(draw(st.lists(golden, max_size=2))),
     )
@@ -205,6 +207,7 @@ def test_rules_of_the_contract(changes: dict[str, Any], rule: str) -> None:
         (lambda: Golden("!", (0.5,), 0.1).picture(), "a golden picture is damaged"),
         (lambda: Provenance("net", "int8", weights="\x1b[31m"), "printable"),
         (lambda: Provenance("net", "int8", versions={"a\n": "1"}), "printable"),
+        (lambda: Publication(license="MIT\n"), "printable"),
     ],
 )
 def test_rules_of_the_parts(make: Any, rule: str) -> None:

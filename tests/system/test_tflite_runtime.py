@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-import venv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,13 @@ NEEDS = ("tflite-runtime==2.14.0", "numpy<2", "opencv-python-headless==4.11.*", 
 
 
 @pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def python(make_python: Callable[..., Path]) -> Path:
     if sys.version_info[:2] != (3, 11):
         pytest.skip("tflite-runtime ends with Python 3.11")
-    folder = tmp_path_factory.mktemp("tflite-runtime")
-    venv.create(folder, with_pip=False, symlinks=True)
-    interpreter = folder / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(interpreter), "install", "--quiet", "--prefer-binary"]
-    done = subprocess.run([*pip, *NEEDS], capture_output=True, text=True, timeout=300)
-    if done.returncode:
-        pytest.skip(f"pip cannot fetch the older engine: {done.stderr.strip().splitlines()[-1]}")
-    shutil.copytree(ROOT / "runtime" / "edgecnn_runtime", next(folder.glob("lib/*/site-packages")) / "edgecnn_runtime")
-    return interpreter
+    made = make_python(*NEEDS)
+    packages = next(made.parents[1].glob("lib/*/site-packages"))
+    shutil.copytree(ROOT / "runtime" / "edgecnn_runtime", packages / "edgecnn_runtime")
+    return made
 
 
 def edgecnn(python: Path, *words: object) -> Any:

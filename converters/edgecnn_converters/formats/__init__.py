@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn_runtime.contract import Contract
 from edgecnn_runtime.errors import UsageError
 
 Pixels = npt.NDArray[np.uint8]
@@ -36,11 +37,23 @@ class FormatModule(Protocol):
             EdgecnnError: the converter does not know an operator of the network.
         """
 
+    def add_metadata(self, graph: bytes, contract: Contract) -> bytes:
+        """The same network, with the metadata that other people's software looks for in a file of this format."""
+
 
 def names() -> tuple[str, ...]:
     """The formats, TFLite first: it is what a Raspberry Pi runs fastest."""
     found = {m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")}
     return tuple(sorted(found, key=lambda name: (name != "tflite", name)))
+
+
+def summary(contract: Contract) -> str:
+    """What a model is, in a line for the readers of its metadata."""
+    source = contract.provenance
+    return (
+        f"Tells {len(contract.labels)} kinds of pictures apart. Network: {source.backbone}, {source.precision}. "
+        f"Weights: {source.weights or 'unknown'}. Made by edgecnn, whose contract the file carries."
+    )
 
 
 def get(name: str) -> FormatModule:

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn_converters.formats import Pixels, tflite
+from edgecnn_converters.formats import Pixels, summary, tflite
 from edgecnn_converters.quantization._graph import Graph
 from edgecnn_converters.quantization.bias import correct_bias
 from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_converters.quantization.tail import Node, float_tail
+from edgecnn_runtime.contract import Contract
 from edgecnn_runtime.errors import EdgecnnError, first_line
 from edgecnn_runtime.quiet import quiet
 
@@ -36,6 +37,27 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
         raise
     except Exception as error:  # tf2onnx and the quantizer raise what they like
         raise EdgecnnError(f"ONNX {precision}: the converter failed: {first_line(error)}") from error
+
+
+def add_metadata(graph: bytes, contract: Contract) -> bytes:
+    """See `edgecnn_converters.formats.FormatModule.add_metadata`. The keys are those that ONNX defines
+    (https://onnx.ai/onnx/repo-docs/IR.html and MetadataProps.html); it has none for labels, which the contract says."""
+    import onnx
+
+    stated = contract.provenance.publication
+    properties = {
+        "Image.BitmapPixelFormat": "Rgb8",
+        "Image.ColorSpaceGamma": "SRGB",
+        "Image.NominalPixelRange": "NominalRange_0_255",
+        "model_author": stated.author,
+        "model_license": stated.license,
+    }
+    model = onnx.load_from_string(graph)
+    model.doc_string = summary(contract)
+    for key, value in properties.items():
+        if value:
+            model.metadata_props.add(key=key, value=value)
+    return bytes(model.SerializeToString())
 
 
 def _float32(graph: bytes) -> bytes:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from edgecnn_converters.formats import Pixels
+from edgecnn_converters.formats._tflite_metadata import tflite_metadata
 from edgecnn_converters.quantization.bias import correct_bias
 from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_converters.quantization.tail import Node, float_tail
+from edgecnn_runtime.contract import Contract
 from edgecnn_runtime.errors import EdgecnnError, first_line
 from edgecnn_runtime.quiet import quiet
 
@@ -35,6 +37,20 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
             return bytes(converter.convert())
     except Exception as error:  # its exceptions share no base class
         raise EdgecnnError(f"TFLite {precision}: the converter failed: {first_line(error)}") from error
+
+
+def add_metadata(graph: bytes, contract: Contract) -> bytes:
+    """See `edgecnn_converters.formats.FormatModule.add_metadata`."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(graph)
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = np.frombuffer(tflite_metadata(contract), np.uint8)
+    entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
 def _converter(function: Any) -> Any:

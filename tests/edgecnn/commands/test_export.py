@@ -16,6 +16,8 @@ from edgecnn.commands._training import train_run
 from edgecnn.training.options import Augmentation, Optimization
 from edgecnn.training.run import Config
 from edgecnn_runtime import Classifier
+from edgecnn_runtime.classifier import read_artifact
+from edgecnn_runtime.contract import Publication
 from edgecnn_runtime.errors import UsageError
 
 LABELS = ("Grüne Äpfel", "quadra t", "三角")
@@ -62,6 +64,15 @@ def test_everything_is_exported_and_one_document_says_so(edgecnn, run):
         assert artifact["latency_ms"] > 0
         assert Path(artifact["path"]).name in report
         assert artifact["size_mb"] == pytest.approx(Path(artifact["path"]).stat().st_size / 1e6)
+
+
+def test_what_the_author_states_is_in_the_file(here, refused, run):
+    words = ("--author", "Ana Núñez", "--license", "CC-BY-4.0", "--model-version", "1.2")
+    document = _document(here("export", run, "--format", "tflite", "--precision", "float32", *words, "--json"))
+    path = Path(document["artifacts"][0]["path"])
+    assert Classifier.load(path).contract.provenance.publication == Publication("Ana Núñez", "CC-BY-4.0", "1.2")
+    assert "Ana Núñez".encode() in read_artifact(path)[0], "of the graph, where TFLite's metadata are"
+    assert "one line of printable characters" in refused("export", run, "--author", "Ana\nNúñez")
 
 
 def test_labels_and_paths_come_back_from_the_artifact(here, run):

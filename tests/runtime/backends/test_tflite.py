@@ -94,6 +94,7 @@ RULES: dict[str, tuple[str, Callable[[Any, Any], object]]] = {
     "no options": ("lacks its options", lambda m, g: setattr(operator(m, CONV), "builtinOptions", None)),
     "no stride": ("no stride", lambda m, g: setattr(operator(m, CONV).builtinOptions, "strideW", 0)),
     "weights elsewhere": ("outside the flatbuffer", lambda m, g: setattr(m.buffers[1], "offset", 5000)),
+    "metadata index": ("metadata names no buffer", lambda m, g: setattr(m.metadata[-1], "buffer", 999)),
     "buffer index": ("without buffer", lambda m, g: setattr(g.tensors[0], "buffer", 999)),
     "negative size": ("impossible shape", lambda m, g: setattr(g.tensors[0], "shape", [1, -1, 32, 3])),
     "nine dimensions": ("impossible shape", lambda m, g: setattr(g.tensors[8], "shape", [1] * 9)),

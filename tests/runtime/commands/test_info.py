@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from edgecnn_runtime.classifier import read_artifact, write_artifact
 from edgecnn_runtime.cli import main
-from edgecnn_runtime.contract import Accuracy
+from edgecnn_runtime.contract import Accuracy, Contract, Publication
 
 
 def info(capsys: pytest.CaptureFixture[str], *words: object) -> str:
@@ -75,6 +76,35 @@ def test_without_an_engine_the_rest_is_shown(
     rows = dict(line.split(maxsplit=1) for line in info(capsys, artifact).splitlines())
     assert rows["output"] == "softmax, 3 labels: red, green, blue"
     assert artifact.suffix == ".onnx" or rows["engine"] == "not known: no TFLite engine is installed"
+
+
+def test_the_contract_as_the_file_carries_it(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = info(capsys, artifact, "--contract")
+    assert printed.startswith('{\n  "')
+    graph, contract, module = read_artifact(artifact)
+    assert json.loads(printed) == json.loads(module.split(artifact.read_bytes())[1])
+    assert Contract.from_json(printed) == contract
+    assert contract.graph_sha256 == hashlib.sha256(graph).hexdigest()
+
+
+def test_one_answer_at_a_time(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["info", str(artifact), "--contract", "--json"])
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    assert (said.out, said.err.count("\n")) == ("", 1)
+    assert "--labels, --contract and --json exclude one another" in said.err
+
+
+def test_what_the_author_states(tiny_artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "author" not in info(capsys, tiny_artifact)
+    graph, contract, _ = read_artifact(tiny_artifact)
+    own = tmp_path / "a.tflite"
+    stated = replace(contract.provenance, publication=Publication("Ana Núñez", "CC-BY-4.0"))
+    write_artifact(own, graph, replace(contract, provenance=stated))
+    rows = dict(line.split(maxsplit=1) for line in info(capsys, own).splitlines())
+    assert (rows["author"], rows["license"]) == ("Ana Núñez", "CC-BY-4.0")
+    assert "version" not in rows
 
 
 def test_labels_alone(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@
 
 They are written by TensorFlow's converter, so that the readers meet what real files hold. ``tiny`` has what every
 classifier has: strided and depthwise convolution, a residual sum, pooling, dense, softmax. ``operators`` has two dozen
-of the rarer operators, for the checks that look at each.
+of the rarer operators, for the checks that look at each. All carry TFLite's metadata, as artifacts do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from edgecnn_converters.formats import tflite
+from edgecnn_runtime.contract import Contract, Provenance
 
 SIDE_PX = 32
 SHARPNESS = 8.0  # logit of a fully saturated channel
@@ -66,8 +67,11 @@ def main() -> None:
     calibration = [*flat, *rng.integers(0, 256, (20, SIDE_PX, SIDE_PX, 3), dtype=np.uint8)]
     for function in (tiny, operators):
         for precision in ("int8", "float32"):
+            name = function.__name__
             graph = tflite.convert(function(), precision, calibration)
-            Path(__file__).with_name(f"{function.__name__}-{precision}.tflite").write_bytes(graph)
+            contract = Contract(SIDE_PX, SIDE_PX, ("red", "green", "blue"), Provenance(name, precision))
+            described = tflite.add_metadata(graph, contract)
+            Path(__file__).with_name(f"{name}-{precision}.tflite").write_bytes(described)
 
 
 if __name__ == "__main__":
