@@ -10,10 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn_converters.quantization.repair import NONE, Repair
+from edgecnn_runtime.backends import Backend
 from edgecnn_runtime.contract import Contract
 from edgecnn_runtime.errors import UsageError
 
 Pixels = npt.NDArray[np.uint8]
+RANKING_PICTURES = 16  # by which layers are ranked
 
 
 class FormatModule(Protocol):
@@ -25,20 +28,30 @@ class FormatModule(Protocol):
 
     PRECISIONS: tuple[str, ...]
 
-    def convert(self, function: Any, precision: str, calibration: Sequence[Pixels]) -> bytes:
+    def convert(self, function: Any, precision: str, calibration: Sequence[Pixels], repair: Repair = NONE) -> bytes:
         """A frozen network to the bytes of a model file without contract.
 
         Args:
             function: from `edgecnn_converters.freeze.freeze`.
             precision: one of `PRECISIONS`.
             calibration: preprocessed training pictures, each ``(H, W, 3)`` uint8 RGB; only int8 reads them.
+            repair: what is done for int8 besides what is always done.
 
         Raises:
             EdgecnnError: the converter does not know an operator of the network.
         """
 
+    def rank_layers(self, function: Any, calibration: Sequence[Pixels], repair: Repair) -> list[str]:
+        """Names for `Repair.in_float`: the layers with weights, first the one that moves the probabilities most when it
+        alone has 8 bits."""
+
     def add_metadata(self, graph: bytes, contract: Contract) -> bytes:
         """The same network, with the metadata that other people's software looks for in a file of this format."""
+
+
+def answers(backend: Backend, pictures: Sequence[Pixels]) -> npt.NDArray[np.float32]:
+    """Outputs ``(N, outputs)`` of a running graph for preprocessed pictures."""
+    return np.stack([backend.run(pixels) for pixels in pictures])
 
 
 def names() -> tuple[str, ...]:

@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn_converters.formats import Pixels
+from edgecnn_converters.formats import RANKING_PICTURES, Pixels, answers
 from edgecnn_converters.formats._tflite_metadata import tflite_metadata
-from edgecnn_converters.quantization.bias import correct_bias
+from edgecnn_converters.quantization._graph import Graph, run
+from edgecnn_converters.quantization.ranges import PICTURES, Histogram
+from edgecnn_converters.quantization.repair import NONE, Repair, prepare
 from edgecnn_converters.quantization.rewrites import rewrite
-from edgecnn_converters.quantization.tail import Node, float_tail
+from edgecnn_converters.quantization.tail import nodes
+from edgecnn_runtime.backends import PIXELS, Backend
+from edgecnn_runtime.backends.tflite import check_structure, load
 from edgecnn_runtime.contract import Contract
 from edgecnn_runtime.errors import EdgecnnError, first_line
 from edgecnn_runtime.quiet import quiet
@@ -20,7 +24,7 @@ from edgecnn_runtime.quiet import quiet
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 
 
-def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> bytes:
+def convert(function: Any, precision: str, calibration: Sequence[Pixels], repair: Repair = NONE) -> bytes:
     """See `edgecnn_converters.formats.FormatModule.convert`. int8 takes uint8 pixels, the others float32 ones."""
     import tensorflow as tf
 
@@ -29,7 +33,7 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> byt
             if precision == "float32":
                 return rewrite(_float32(function), for_int8=False)
             if precision == "int8":
-                return _int8(_float32(function), calibration)
+                return _int8(_float32(function), calibration, repair)
             converter = _converter(function)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if precision == "float16":
@@ -66,58 +70,78 @@ def _float32(function: Any) -> bytes:
     return bytes(_converter(function).convert())
 
 
-def _int8(graph: bytes, calibration: Sequence[Pixels]) -> bytes:
+def _int8(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> bytes:
     """Integers everywhere but in the tail. Of a softmax in 8 bits every probability below 1/512 would be 0, top classes
     would tie, and over 1,000 classes the sum fell to 0.87 once.
 
     In steps, since the one public call can neither take a rewritten graph nor leave an operator in float.
     """
-    import tensorflow as tf
-    from tensorflow.lite.python.convert import mlir_quantize
+    prepared, in_float = prepare(graph, calibration, repair)
+    return _quantize(_calibrate(prepared, calibration, repair.least_error), in_float)
+
+
+def _calibrate(graph: bytes, calibration: Sequence[Pixels], least_error: bool) -> bytes:
+    """A float graph that states the range of every tensor."""
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    rewritten = rewrite(graph, for_int8=True)
-    in_float = float_tail(_nodes(rewritten))
-    rewritten = correct_bias(rewritten, calibration, in_float)
-    calibrated = Calibrator(rewritten).calibrate(
+    calibrated = Calibrator(graph).calibrate(
         lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
     )
+    return _with_ranges(calibrated, calibration if least_error else ())
+
+
+def _quantize(calibrated: bytes, in_float: Sequence[str]) -> bytes:
+    import tensorflow as tf
+    from tensorflow.lite.python.convert import mlir_quantize
+
     return bytes(
         mlir_quantize(
-            _with_pixel_range(calibrated),
-            input_data_type=tf.uint8,
-            output_data_type=tf.float32,
-            denylisted_nodes=in_float,
+            calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_nodes=list(in_float)
         )
     )
 
 
-def _nodes(graph: bytes) -> list[Node]:
-    """The quantizer calls an operator by the name of what it puts out."""
-    from tensorflow.lite.tools import flatbuffer_utils
-
-    model = flatbuffer_utils.convert_bytearray_to_object(graph)
-    tensors = model.subgraphs[0].tensors
-    sizes = [0 if (data := model.buffers[tensor.buffer].data) is None else len(data) for tensor in tensors]
-    return [
-        Node(
-            name=tensors[operator.outputs[0]].name.decode(),
-            inputs=[str(tensor) for tensor in operator.inputs if tensor >= 0],
-            outputs=[str(tensor) for tensor in operator.outputs],
-            shape=tensors[operator.outputs[0]].shape,
-            weight_bytes=sum(sizes[tensor] for tensor in operator.inputs if tensor >= 0),
-        )
-        for operator in model.subgraphs[0].operators
-    ]
+def _load(graph: bytes) -> Backend:
+    check_structure(graph)
+    return load(graph, 1, PIXELS)
 
 
-def _with_pixel_range(calibrated: bytes) -> bytes:
-    """States that the input runs from 0 to 255, so that its scale is 1 and its zero point 0: where no calibration
-    picture has white in it, brighter pixels than it has would be clipped."""
-    from tensorflow.lite.tools import flatbuffer_utils
+def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) -> list[str]:
+    """See `edgecnn_converters.formats.FormatModule.rank_layers`."""
+    with quiet():
+        prepared, in_float = prepare(_float32(function), calibration, repair)
+        calibrated = _calibrate(prepared, calibration, repair.least_error)
+        every = nodes(prepared)
+        chosen = calibration[:RANKING_PICTURES]
+        exact = answers(_load(prepared), chosen)
 
-    model = flatbuffer_utils.convert_bytearray_to_object(calibrated)
-    graph = model.subgraphs[0]
-    limits = graph.tensors[graph.inputs[0]].quantization
+        def error(name: str) -> float:
+            """Of the probabilities where this layer alone has 8 bits."""
+            alone = _quantize(calibrated, [node.name for node in every if node.name != name])
+            return float(np.abs(answers(_load(alone), chosen) - exact).mean())
+
+        layers = [node.name for node in every if node.weight_bytes and node.name not in in_float]
+        return sorted(layers, key=error, reverse=True)
+
+
+def _with_ranges(calibrated: bytes, pictures: Sequence[Pixels]) -> bytes:
+    """With the input's range from 0 to 255, so that its scale is 1 and its zero point 0: where no calibration picture
+    has white in it, brighter pixels than it has would be clipped. With pictures, the other ranges become those of the
+    least error on them."""
+    own = Graph(calibrated)
+    limits = own.graph.tensors[own.graph.inputs[0]].quantization
     limits.min, limits.max = [0.0], [255.0]
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    known = {
+        int(tensor): stated
+        for operator in own.graph.operators
+        for tensor in operator.outputs
+        if (stated := own.graph.tensors[tensor].quantization) is not None and stated.min is not None and len(stated.min)
+    }
+    histograms = {tensor: Histogram(float(stated.min[0]), float(stated.max[0])) for tensor, stated in known.items()}
+    for values in run(calibrated, pictures[:PICTURES]):
+        for tensor, histogram in histograms.items():
+            histogram.see(values(tensor))
+    for tensor, histogram in histograms.items() if pictures else ():
+        low, high = histogram.least_error_range()
+        known[tensor].min, known[tensor].max = [low], [high]
+    return own.to_bytes()

@@ -95,7 +95,8 @@ def round_jointly(rows: Floats, hessian: Floats) -> Floats:
 
 
 def _scale(rows: Floats) -> Floats:
-    return np.maximum(np.abs(rows).max(-1, keepdims=True) / _STEPS, np.finfo(np.float32).tiny)
+    scale = np.maximum(np.abs(rows).max(-1, keepdims=True) / _STEPS, np.finfo(np.float32).tiny)
+    return np.asarray(scale, np.float32)
 
 
 class _Layer:
@@ -133,7 +134,7 @@ class _Layer:
     def shaped(self, rows: Floats) -> Floats:
         """The inverse of `rows`."""
         assert self.weights is not None
-        return (rows.transpose(2, 0, 1) if self.depthwise else rows).reshape(self.weights.shape)
+        return np.asarray((rows.transpose(2, 0, 1) if self.depthwise else rows).reshape(self.weights.shape))
 
     def see(self, values: Values, rng: np.random.Generator | None) -> None:
         """Takes in what the layer meets in a picture; with `rng` also how it goes together, at some places."""

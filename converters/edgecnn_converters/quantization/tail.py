@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgecnn_converters.quantization._graph import Graph
+
 MOST_BYTES = 1_000_000  # of float weights; a larger dense layer is worth its quantization
 
 
@@ -32,6 +34,22 @@ class Node:
     def makes_map(self) -> bool:
         """Whether the output extends over more than one dimension, wherever the channels stand."""
         return sum(size > 1 for size in self.shape[1:]) > 1
+
+
+def nodes(graph: bytes) -> list[Node]:
+    """The operators of a TFLite file. The quantizer calls an operator by the name of what it puts out."""
+    own = Graph(graph)
+    sizes = [0 if (values := own.array(tensor)) is None else values.nbytes for tensor in range(len(own.graph.tensors))]
+    return [
+        Node(
+            name=own.name(operator.outputs[0]),
+            inputs=[str(tensor) for tensor in operator.inputs if tensor >= 0],
+            outputs=[str(tensor) for tensor in operator.outputs],
+            shape=own.shape(operator.outputs[0]),
+            weight_bytes=sum(sizes[tensor] for tensor in operator.inputs if tensor >= 0),
+        )
+        for operator in own.graph.operators
+    ]
 
 
 def float_tail(nodes: Sequence[Node]) -> list[str]:

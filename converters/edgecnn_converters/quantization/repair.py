@@ -1,0 +1,45 @@
+"""What can be done for a network that int8 costs too much, and what of it is done to the float graph beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgecnn_converters.quantization.bias import correct_bias
+from edgecnn_converters.quantization.rewrites import rewrite
+from edgecnn_converters.quantization.tail import float_tail, nodes
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What is done besides what every int8 file gets.
+
+    Attributes:
+        jointly: weights are rounded jointly, see `bias.round_jointly`.
+        least_error: ranges are those with the least error instead of the extremes, see `ranges`.
+        in_float: names of the outputs of layers that stay in float besides the tail.
+    """
+
+    jointly: bool = False
+    least_error: bool = False
+    in_float: tuple[str, ...] = ()
+
+
+NONE = Repair()
+
+
+def prepare(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> tuple[bytes, list[str]]:
+    """The float graph as it is to be quantized, and the names of the outputs of all operators that stay in float.
+
+    Args:
+        graph: a float32 TFLite file.
+        calibration: preprocessed training pictures.
+    """
+    graph = rewrite(graph, for_int8=True)
+    in_float = [*float_tail(nodes(graph)), *repair.in_float]
+    return correct_bias(graph, calibration, in_float, repair.jointly), in_float
