@@ -20,8 +20,15 @@ OPSET = 17  # the oldest that has every operator used here, so that older ONNX R
 
 
 def convert(function: Any, precision: str, calibration: Sequence[Pixels]) -> bytes:
-    """See `edgecnn_converters.formats.FormatModule.convert`. Every precision takes float32 pixels."""
+    """See `edgecnn_converters.formats.FormatModule.convert`. Every precision takes float32 pixels.
+
+    Args:
+        function: or a float model that is ONNX already, its bytes: `edgecnn_converters.sources.onnx`.
+    """
     try:
+        if isinstance(function, bytes):
+            with quiet():
+                return function if precision == "float32" else _int8(function, calibration)
         graph = tflite.convert(function, "float32", ())
         if precision == "float32":
             return _float32(graph)
