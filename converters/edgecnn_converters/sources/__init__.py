@@ -161,7 +161,7 @@ def count_outputs(path: Path, run: Callable[[Sequence[Pixels]], Floats], stated:
     if not np.isfinite(outputs).all():
         raise ModelError(f"{path}: the model gives numbers that are not finite; it is damaged")
     within = outputs.min() >= -1e-4 and outputs.max() <= 1.0001
-    count = outputs.shape[1]
+    count = int(outputs.shape[1])
     probable = within and (count == 1 or np.allclose(outputs.sum(1), 1.0, atol=1e-3))
     if not probable and not stated.logits:
         raise ModelError(f"{path}: the model's outputs are no probabilities; for logits state --logits")
