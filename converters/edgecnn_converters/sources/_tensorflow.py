@@ -61,6 +61,11 @@ def make_source(
     except EdgecnnError:
         raise
     except Exception as error:  # TensorFlow and Keras raise what they like
+        if "AssignVariableOp" in str(error):
+            raise ModelError(
+                f"{path}: the model changes its own variables when it runs, as layers of random augmentation do in a "
+                "SavedModel; save it as .keras instead"
+            ) from error
         raise ModelError(
             f"{path}: the model does not run on a picture of {height}x{width} px: {first_line(error)}"
         ) from error
