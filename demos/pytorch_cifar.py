@@ -3,7 +3,8 @@
     python demos/pytorch_cifar.py [PHOTOS]
 
 PHOTOS is a folder with one folder per class; without it, the embedded product pictures are taken. They are cut to the
-32x32 px of CIFAR-10. What comes out is in runs/pytorch. It needs PyTorch: pip install 'edgecnn[pytorch]'.
+32x32 px of CIFAR-10. What comes out is in runs/pytorch. It needs PyTorch (pip install 'edgecnn[pytorch]') and no
+TensorFlow.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from edgecnn.data.embedded import unpack
 from edgecnn_runtime import EdgecnnError
@@ -25,6 +24,12 @@ from edgecnn_runtime.contract import Preprocessing
 from edgecnn_runtime.dataset import LabelledPicture, read_dataset
 from edgecnn_runtime.decode import decode, read_bytes
 from edgecnn_runtime.preprocess import preprocess
+
+try:
+    import torch
+    from torch import nn
+except ImportError:
+    sys.exit("pytorch_cifar.py: PyTorch is not installed: run \"pip install 'edgecnn[pytorch]'\"")
 
 SIDE_PX, EPOCHS, BATCH = 32, 12, 64
 MEAN, STD = 0.5, 0.5

@@ -68,7 +68,7 @@ def export(
 
     Example: edgecnn export runs/flowers --format tflite --precision int8
 
-    Example: edgecnn export net.onnx --labels labels.txt --range 0:1 --logits --data photos/ --calibrate photos/
+    Example: edgecnn export net.onnx --labels labels.txt --range 0:1 --logits --data photos/
     """
     if (run is None) == (pretrained is None):
         raise UsageError("name a run folder, a model, or a backbone with --pretrained")

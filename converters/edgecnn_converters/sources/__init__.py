@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edgecnn_runtime.contract import MAX_SIDE_PX
 from edgecnn_runtime.errors import ModelError, UsageError
 from edgecnn_runtime.quiet import quiet
 
@@ -144,14 +145,16 @@ def picture_size(path: Path, shape: Sequence[Any], stated: tuple[int, int] | Non
         shape: height and width as the model has them, integers where they are fixed.
     """
     height, width = (size if isinstance(size, int) and size > 0 else None for size in shape)
-    if stated is None:
-        if height is None or width is None:
-            raise UsageError(f"{path}: the model takes pictures of any size: state one with --size")
-        return height, width
-    if (height or stated[0], width or stated[1]) != stated:
-        own, other = (f"{a or '?'}x{b or '?'}" for a, b in ((height, width), stated))
-        raise UsageError(f"{path}: the model's input is {own} px, --size says {other}")
-    return stated
+    if stated is None and (height is None or width is None):
+        raise UsageError(f"{path}: the model takes pictures of any size: state one with --size")
+    size = (height or 0, width or 0) if stated is None else stated
+    if (height or size[0], width or size[1]) != size:
+        raise UsageError(
+            f"{path}: the model's input is {height or '?'}x{width or '?'} px, --size says {size[0]}x{size[1]}"
+        )
+    if not 1 <= min(size) <= max(size) <= MAX_SIDE_PX:
+        raise UsageError(f"{path}: a picture has 1 to {MAX_SIDE_PX} px a side (received: {size[0]}x{size[1]})")
+    return size
 
 
 def count_outputs(path: Path, run: Callable[[Sequence[Pixels]], Floats], stated: Stated, size: tuple[int, int]) -> int:

@@ -50,6 +50,9 @@ def test_the_size_is_the_models_own_or_the_one_stated() -> None:
         picture_size(path, (20, None), None)
     with pytest.raises(UsageError, match="input is 20x24 px, --size says 24x20"):
         picture_size(path, (20, 24), (24, 20))
+    for shape, size in (((100_000, 24), None), ((None, 24), (9999, 24)), ((None, 24), (0, 24))):
+        with pytest.raises(UsageError, match="a picture has 1 to 4096 px a side"):
+            picture_size(path, shape, size)
 
 
 @pytest.mark.parametrize(
