@@ -50,16 +50,15 @@ def read(path: Path, stated: Stated) -> Source:
     """See `edgecnn_converters.sources.SourceModule.read`. Weights may lie in files beside the model."""
     try:
         model = _load(path)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    size = picture_size(path, model.shape[2:] if model.channels_first else model.shape[1:3], stated.size)
-    try:
+        size = picture_size(path, model.shape[2:] if model.channels_first else model.shape[1:3], stated.size)
         trial(_wrap(model, stated, size, None), ".onnx")
         run = _runner(model, stated)
         outputs = count_outputs(path, run, stated, size)
         return Source(*size, outputs, ("onnx",), _wrap(model, stated, size, outputs), run, stated.logits)
     except ModelError as error:
         raise ModelError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
+    except (ValueError, TypeError) as error:  # protobuf's, of names that are no UTF-8 and of fields of another kind
+        raise ModelError(f"{path}: the ONNX model is damaged; copy it again or export it again") from error
 
 
 def _load(path: Path) -> _Model:

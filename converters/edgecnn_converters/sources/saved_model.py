@@ -13,7 +13,7 @@ from typing import Any
 
 from edgecnn_converters.sources import Source, Stated
 from edgecnn_converters.sources._tensorflow import make_source
-from edgecnn_runtime.errors import EdgecnnError, ModelError, first_line
+from edgecnn_runtime.errors import EdgecnnError, ModelError
 
 # Operators with a state that lies inside the model, or in a generator of random numbers.
 _HARMLESS = {
@@ -39,9 +39,7 @@ def read(path: Path, stated: Stated) -> Source:
     except EdgecnnError:
         raise
     except Exception as error:  # TensorFlow raises what it likes
-        raise ModelError(
-            f"{path}: the SavedModel is damaged or incomplete ({first_line(error)}); copy it again"
-        ) from error
+        raise ModelError(f"{path}: the SavedModel is damaged or incomplete; copy its whole folder again") from error
     name = "serving_default" if "serving_default" in signatures or len(signatures) != 1 else next(iter(signatures))
     if name not in signatures:
         raise ModelError(f"{path}: the SavedModel has no serving signature; write it by model.export('FOLDER')")

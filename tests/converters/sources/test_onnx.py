@@ -231,6 +231,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(ModelError):
             read(path, stated())
+    path.write_bytes(whole.replace(b"node_", b"nod\xff_"))  # a name that is no UTF-8
+    with pytest.raises(ModelError, match="damaged"):
+        read(path, stated())
 
 
 def test_an_artifact_of_ours_is_no_source(tiny_onnx: Path) -> None:
