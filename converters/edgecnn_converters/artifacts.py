@@ -44,8 +44,8 @@ class Labelled:
     Attributes:
         pixels: preprocessed pictures, each ``(H, W, 3)`` uint8 RGB.
         truth: ``(N,)`` int, index of the right label; N > 0.
-        reference: ``(N, classes)`` float32, the Keras model's probabilities.
-        ask: the Keras model itself, for other pictures; without it the gate has no second look.
+        reference: ``(N, classes)`` float32, the float model's probabilities.
+        ask: the float model itself, for other pictures; without it the gate has no second look.
     """
 
     pixels: Sequence[Pixels]
@@ -103,7 +103,7 @@ def make_artifact(
     """Converts, judges, measures, writes and re-reads one artifact: ``folder/<backbone>-<precision>.<format>``.
 
     Args:
-        function: from `edgecnn_converters.freeze.freeze`.
+        function: from `edgecnn_converters.freeze.freeze`, or of an `edgecnn_converters.sources.Source`.
         contract: all but precision, the gate's verdict, test metrics and goldens, which are added here.
         calibration: preprocessed training pictures; needed for int8.
         validation: what the gate judges by; test: what is reported, and decides nothing.

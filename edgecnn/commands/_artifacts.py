@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn.data.cache import decode_pictures
+from edgecnn.data.cache import DecodedPictures, decode_pictures
 from edgecnn.evaluation.summary import write_run_report
 from edgecnn.training.head import predict
 from edgecnn.training.run import Config, Run
@@ -21,7 +21,7 @@ from edgecnn_converters.freeze import freeze
 from edgecnn_converters.gate import MAX_DROP_POINTS
 from edgecnn_runtime.classifier import apply_temperature
 from edgecnn_runtime.contract import Contract, Decision, Provenance, Publication
-from edgecnn_runtime.dataset import read_dataset
+from edgecnn_runtime.dataset import LabelledPicture, read_dataset
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
@@ -157,21 +157,49 @@ def further_pictures(run: Run, data: Path, progress: Progress) -> tuple[list[Pic
 
     Raises EdgecnnError for a label that the run does not know, and where nothing remains.
     """
-    dataset = read_dataset(data)
-    if unknown := sorted(set(dataset.labels) - set(run.labels)):
-        raise EdgecnnError(f"{data}: the run has no label {unknown[0]!r} (it has: {', '.join(run.labels[:10])})")
-    config = run.config
+    contract = run_contract(run.config, run.labels, "", Decision(), Publication())
+    seen = {picture.sha256 for picture in run.pictures}
+    found = decode_labelled(data, read_dataset(data).pictures, contract, "the run", seen, progress)
+    if not len(found[1]):
+        raise EdgecnnError(f"{data}: all of its pictures are the run's own already; --data adds others")
+    return found
+
+
+def decode_labelled(
+    data: Path,
+    pictures: Sequence[LabelledPicture],
+    contract: Contract,
+    owner: str,
+    seen: Container[str],
+    progress: Progress,
+) -> tuple[list[Picture], npt.NDArray[np.int64]]:
+    """Labelled pictures, preprocessed as a contract says, without those whose contents (SHA-256) are in `seen`.
+
+    Args:
+        data: where they come from, and owner: whose labels the contract has, both for the errors.
+
+    Returns:
+        The pictures, and the indexes of their labels, ``(N,)``. Raises EdgecnnError for a label that is none.
+    """
+    labels = contract.labels
+    if unknown := sorted({picture.label for picture in pictures} - set(labels)):
+        raise EdgecnnError(f"{data}: {owner} has no label {unknown[0]!r} (it has: {', '.join(labels[:10])})")
+    if not pictures:
+        return [], np.empty(0, np.int64)
     decoded = decode_pictures(
-        [picture.path for picture in dataset.pictures], config.preprocessing, config.height, config.width,
+        [picture.path for picture in pictures], contract.preprocessing, contract.height, contract.width,
         progress=lambda done, total: progress("decoding", done, total),
     )  # fmt: skip
-    seen = {picture.sha256 for picture in run.pictures}
     new = [i for i, content in enumerate(decoded.hashes) if content not in seen]
-    if not new:
-        raise EdgecnnError(f"{data}: all of its pictures are the run's own already; --data adds others")
-    labels = [dataset.pictures[decoded.readable[i]].label for i in new]
-    truth = np.array([run.labels.index(label) for label in labels], np.int64)
+    truth = np.array([labels.index(pictures[decoded.readable[i]].label) for i in new], np.int64)
     return [np.asarray(decoded.pictures[i]) for i in new], truth
+
+
+def decode_calibration(paths: Sequence[Path], contract: Contract) -> DecodedPictures:
+    """Up to `CALIBRATION_PICTURES`, spread over the paths, whose folders may be classes."""
+    step = max(1, len(paths) // CALIBRATION_PICTURES)
+    chosen = paths[::step][:CALIBRATION_PICTURES]
+    return decode_pictures(chosen, contract.preprocessing, contract.height, contract.width)
 
 
 def calibration_pictures(pictures: Pictures, seed: int) -> list[Any]:

@@ -8,8 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from edgecnn import backbones
-from edgecnn.commands._artifacts import CALIBRATION_PICTURES, Progress, Variant, make_all
-from edgecnn.data.cache import decode_pictures
+from edgecnn.commands._artifacts import Progress, Variant, decode_calibration, make_all
 from edgecnn_converters.artifacts import Artifact
 from edgecnn_converters.freeze import freeze
 from edgecnn_runtime.contract import Contract, Preprocessing, Provenance, Publication
@@ -38,24 +37,11 @@ def export_pretrained(
     """Makes artifacts of a backbone with its published ImageNet head. Raises EdgecnnError."""
     backbone = backbones.get(name)
     side = backbone.size_px
-    preprocessing = Preprocessing(crop_fraction=backbone.crop_fraction)
-    calibration = []
-    if calibrate is not None:
-        paths = picture_files(calibrate)
-        if not paths:
-            raise EdgecnnError(f"{calibrate}: no picture to calibrate with")
-        step = max(1, len(paths) // CALIBRATION_PICTURES)  # spread over the folders, which may be classes
-        chosen = paths[::step][:CALIBRATION_PICTURES]
-        calibration = list(decode_pictures(chosen, preprocessing, side, side).pictures)
-    elif any(precision == "int8" for _, precision in variants):
-        raise EdgecnnError("int8 needs pictures to calibrate with: state --calibrate FOLDER")
-    with quiet():
-        model = backbone.build_classifier(side, side)
     contract = Contract(
         height=side,
         width=side,
         labels=imagenet_labels(),
-        preprocessing=preprocessing,
+        preprocessing=Preprocessing(crop_fraction=backbone.crop_fraction),
         provenance=Provenance(
             backbone=name,
             precision="",
@@ -64,4 +50,14 @@ def export_pretrained(
             publication=publication,
         ),
     )
+    calibration = []
+    if calibrate is not None:
+        paths = picture_files(calibrate)
+        if not paths:
+            raise EdgecnnError(f"{calibrate}: no picture to calibrate with")
+        calibration = list(decode_calibration(paths, contract).pictures)
+    elif any(precision == "int8" for _, precision in variants):
+        raise EdgecnnError("int8 needs pictures to calibrate with: state --calibrate FOLDER")
+    with quiet():
+        model = backbone.build_classifier(side, side)
     return make_all(freeze(model, side, side), contract, variants, calibration, None, None, folder, workers, progress)

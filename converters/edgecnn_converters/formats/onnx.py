@@ -23,8 +23,17 @@ _FEWEST_SHORTENED = 64  # values of a constant; a cast costs as much room as it 
 
 
 def convert(function: Any, precision: str, calibration: Sequence[Pixels], repair: Repair = NONE) -> bytes:
-    """See `edgecnn_converters.formats.FormatModule.convert`. Every precision takes float32 pixels."""
+    """See `edgecnn_converters.formats.FormatModule.convert`. Every precision takes float32 pixels.
+
+    Args:
+        function: or a float model that is ONNX already, its bytes: `edgecnn_converters.sources.onnx`.
+    """
     try:
+        if isinstance(function, bytes):
+            with quiet():
+                if precision == "int8":
+                    return _int8(function, calibration, repair)
+                return _float16(function) if precision == "float16" else function
         graph = tflite.convert(function, "float32", ())
         if precision == "float32":
             return _float32(graph)

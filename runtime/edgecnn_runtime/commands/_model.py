@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import re
+import unicodedata
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.backends import Scaling
 from edgecnn_runtime.contract import Contract, Preprocessing, Provenance
+from edgecnn_runtime.contract import Fit as _Fit
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 Artifact = Annotated[Path, typer.Argument(help="A .tflite or .onnx file.", show_default=False)]
@@ -43,31 +46,47 @@ def open_classifier(
         return Classifier.load(artifact, threads)
     if size is None or value_range is None or labels is None:
         raise UsageError("a model from elsewhere needs all three: --size, --range and --labels")
-    sides = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", size)
-    if sides is None:
-        raise UsageError(f"--size is a number of pixels or HEIGHTxWIDTH (received: {size})")
-    if fit not in ("crop", "squash", "pad"):
-        raise UsageError(f"--fit is crop, squash or pad (received: {fit})")
+    height, width = read_size(size)
     contract = Contract(
-        height=int(sides[1]),
-        width=int(sides[2] or sides[1]),
-        labels=_read_labels(labels),
+        height=height,
+        width=width,
+        labels=read_labels(labels),
         provenance=Provenance(backbone=artifact.stem, precision="unknown", weights="foreign model"),
-        preprocessing=Preprocessing(fit=fit),  # type: ignore[arg-type]
+        preprocessing=read_fit(fit),
     )
-    return Classifier.load_foreign(artifact, contract, _scaling(value_range), threads, logits)
+    return Classifier.load_foreign(artifact, contract, read_range(value_range), threads, logits)
 
 
-def _read_labels(path: Path) -> tuple[str, ...]:
+def read_size(text: str) -> tuple[int, int]:
+    """Height and width in pixels of --size. Raises UsageError."""
+    sides = re.fullmatch(r"(\d{1,4})(?:x(\d{1,4}))?", text)
+    if sides is None:
+        raise UsageError(f"--size is a number of pixels or HEIGHTxWIDTH (received: {text})")
+    return int(sides[1]), int(sides[2] or sides[1])
+
+
+def read_fit(fit: str) -> Preprocessing:
+    """Of --fit. Raises UsageError."""
+    if fit not in get_args(_Fit):
+        raise UsageError(f"--fit is crop, squash or pad (received: {fit})")
+    return Preprocessing(fit=fit)  # type: ignore[arg-type]
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The lines of a text file, in Unicode form NFC as those of `edgecnn_runtime.dataset`. Raises EdgecnnError."""
     try:
-        return tuple(line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip())
+        lines = unicodedata.normalize("NFC", path.read_text("utf-8-sig")).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise EdgecnnError(f"{path}: labels cannot be read: {error}") from error
+    return tuple(line.strip() for line in lines if line.strip())
 
 
-def _scaling(text: str) -> Scaling:
+def read_range(text: str) -> Scaling:
+    """Of --range. Raises UsageError."""
     try:
         low, high = (float(part) for part in text.split(":"))
     except ValueError as error:
         raise UsageError(f"--range is LOW:HIGH, for instance 0:1 or -1:1 (received: {text})") from error
+    if not math.isfinite(low) or not math.isfinite(high) or low == high:
+        raise UsageError(f"--range is two different numbers, for instance 0:1 or -1:1 (received: {text})")
     return Scaling(low, high)

@@ -203,8 +203,8 @@ def test_moved_pictures_are_found(here, run, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "name a run folder, or a backbone with --pretrained"),
-        (("run", "--pretrained", "efficientnet_lite0"), "name a run folder, or a backbone with --pretrained"),
+        ((), "name a run folder, a model, or a backbone with --pretrained"),
+        (("run", "--pretrained", "efficientnet_lite0"), "name a run folder, a model, or a backbone with --pretrained"),
         (("run", "--calibrate", "photos"), "--calibrate goes with --pretrained"),
         (("run", "--format", "coreml"), "no such format: coreml (known: tflite, onnx)"),
         (("run", "--precision", "int4"), "precision int4 does not exist for tflite or onnx"),

@@ -1,0 +1,135 @@
+"""SavedModels made elsewhere: their serving signature, and which programs are refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from edgecnn_converters import formats
+from edgecnn_converters.sources import Normalization, Stated
+from edgecnn_converters.sources.saved_model import read
+from edgecnn_runtime.backends import PIXELS, module_for
+from edgecnn_runtime.errors import ModelError
+
+PICTURES = list(np.random.default_rng(5).integers(0, 256, (5, 14, 18, 3), dtype=np.uint8))
+STATED = Stated(None, Normalization.from_range(-1, 1), True)
+
+
+@pytest.fixture(scope="module")
+def network() -> keras.Model:
+    keras.utils.set_random_seed(2)
+    wide = keras.initializers.RandomNormal(stddev=4.0)
+    return keras.Sequential(
+        [
+            keras.Input((14, 18, 3)),
+            keras.layers.Conv2D(8, 3, padding="same", activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.4),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(3, kernel_initializer=wide),
+        ]
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(network: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What model.export writes. Tests must not alter it."""
+    path = tmp_path_factory.mktemp("saved") / "net"
+    network.export(path, verbose=False)
+    return path
+
+
+def test_files_say_what_the_signature_says(exported: Path, network: keras.Model, tmp_path: Path) -> None:
+    tf.saved_model.save(network, str(tmp_path / "saved"))
+    expected = tf.nn.softmax(network(np.stack(PICTURES) / np.float32(127.5) - 1, training=False)).numpy()
+    for path in (exported, tmp_path / "saved"):
+        source = read(path, STATED)
+        assert (source.height, source.width, source.outputs) == (14, 18, 3)
+        np.testing.assert_allclose(source.ask(PICTURES), expected, atol=1e-5)
+        for format in source.formats:
+            graph = formats.get(format).convert(source.function, "float32", ())
+            backend = module_for(f"a.{format}").load(graph, 1, PIXELS)
+            found = np.stack([backend.run(picture) for picture in PICTURES])
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+class Program(tf.Module):
+    """Does something besides its answer."""
+
+    def __init__(self, deed: Any) -> None:
+        super().__init__()
+        self.deed = deed
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 14, 18, 3), tf.float32)])  # type: ignore[untyped-decorator]
+    def __call__(self, x: Any) -> Any:
+        return tf.reduce_mean(x, [1, 2]) + self.deed(x)
+
+
+def _write(x: Any) -> Any:
+    tf.io.write_file("/tmp/edgecnn-was-here", "x")
+    return 0.0
+
+
+@tf.function  # type: ignore[untyped-decorator]
+def _inside(x: Any) -> Any:
+    return tf.cond(tf.reduce_sum(x) > 0, lambda: _write(x), lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    ("deed", "operator"),
+    [
+        (_write, "WriteFile"),
+        (_inside, "WriteFile"),
+        (lambda x: tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32), "ReadFile"),
+        (lambda x: tf.cast(tf.size(tf.io.matching_files("/etc/*")), tf.float32), "MatchingFiles"),
+        (lambda x: tf.py_function(lambda: 0.0, [], tf.float32), "EagerPyFunc"),
+        (
+            lambda x: tf.raw_ops.ImmutableConst(dtype=tf.float32, shape=[1], memory_region_name="/etc/hostname"),
+            "Immutable",
+        ),
+    ],
+    ids=["writes", "writes inside a branch", "reads", "lists", "Python", "maps"],
+)
+def test_programs_that_reach_outside_are_not_loaded(tmp_path: Path, deed: Any, operator: str) -> None:
+    program = Program(deed)
+    tf.saved_model.save(program, str(tmp_path / "net"), signatures=program.__call__)
+    with pytest.raises(ModelError, match=f"has the operator {operator}.*, which reaches outside the network"):
+        read(tmp_path / "net", STATED)
+    assert not Path("/tmp/edgecnn-was-here").exists()
+
+
+def test_damaged_and_unusable_ones_are_refused(exported: Path, tmp_path: Path) -> None:
+    def copy() -> Path:
+        shutil.rmtree(tmp_path / "net", ignore_errors=True)
+        return Path(shutil.copytree(exported, tmp_path / "net"))
+
+    path = copy()
+    (path / "saved_model.pb").write_bytes((path / "saved_model.pb").read_bytes()[:3000])
+    with pytest.raises(ModelError, match="is damaged or incomplete"):
+        read(path, STATED)
+    path = copy()
+    shutil.rmtree(path / "variables")
+    with pytest.raises(ModelError, match="is damaged or incomplete"):
+        read(path, STATED)
+    bare = tf.Module()
+    tf.saved_model.save(bare, str(tmp_path / "bare"))
+    with pytest.raises(ModelError, match="no serving signature"):
+        read(tmp_path / "bare", STATED)
+    (tmp_path / "bare" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(ModelError, match="TensorFlow 1"):
+        read(tmp_path / "bare", STATED)
+
+
+def test_random_layers_name_the_way_out(tmp_path: Path) -> None:
+    layers = [keras.Input((14, 18, 3)), keras.layers.RandomFlip(), keras.layers.GlobalAveragePooling2D()]
+    keras.Sequential(layers).export(tmp_path / "net", verbose=False)
+    with pytest.raises(
+        ModelError, match=r"layers of random augmentation do in a SavedModel; save it as \.keras instead"
+    ):
+        read(tmp_path / "net", STATED)
