@@ -85,14 +85,13 @@ def test_another_preprocessing_is_detected(path, selftest, monkeypatch, fault):
 
 
 def test_labels_in_another_order_are_detected(path, selftest, tmp_path):
-    graph, contract, _ = read_artifact(path)
+    graph, contract, module = read_artifact(path)
     labels = (contract.labels[1], contract.labels[0], *contract.labels[2:])
     write_artifact(tmp_path / path.name, graph, replace(contract, labels=labels))
     assert "the order of its labels" in selftest(tmp_path / path.name)
-    whole, text = path.read_bytes(), contract.to_json().encode()
-    first, second = (json.dumps(label).encode() for label in contract.labels[:2])
-    edited = text.replace(first + b", " + second, second + b", " + first, 1)
-    (tmp_path / path.name).write_bytes(whole.replace(text, edited))
+    first, second = (json.dumps(label, ensure_ascii=False) for label in contract.labels[:2])
+    edited = contract.to_json().replace(f"{first}, {second}", f"{second}, {first}", 1)
+    (tmp_path / path.name).write_bytes(module.join(graph, edited, contract.labels))
     assert "the contract inside the file was altered" in selftest(tmp_path / path.name)
 
 
@@ -158,7 +157,8 @@ def _engines_otherwise(path: Path) -> Iterator[Callable[[np.ndarray], np.ndarray
         (source,), (sink,) = interpreter.get_input_details(), interpreter.get_output_details()
 
         def run(pixels: np.ndarray) -> np.ndarray:
-            interpreter.set_tensor(source["index"], (pixels if table is None else table[pixels])[np.newaxis])
+            values = pixels.astype(source["dtype"]) if table is None else table[pixels]
+            interpreter.set_tensor(source["index"], values[np.newaxis])
             interpreter.invoke()
             return interpreter.get_tensor(sink["index"])[0]
 
