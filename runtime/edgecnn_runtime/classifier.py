@@ -231,6 +231,11 @@ class Classifier:
         """``(height, width, 3)`` uint8 RGB, preprocessed, to ``(classes,)`` float32 in [0, 1]. Raises ModelError."""
         return _probabilities(self._backend.run(pixels), self.contract, self._logits)
 
+    @property
+    def subject_sha256(self) -> str:
+        """What goldens are measured of, see `edgecnn_runtime.contract.Contract.subject_sha256`."""
+        return self.contract.subject_sha256(self._rebuild[0])
+
     def selftest(self) -> float:
         """Runs the goldens through decoding, preprocessing and inference.
 
@@ -238,10 +243,16 @@ class Classifier:
             The largest difference of a probability, as a fraction of its tolerance; 0 without goldens.
 
         Raises:
-            ModelError: a difference is larger than its tolerance: this device computes something else than the lab.
+            ModelError: a difference is larger than its tolerance: this device computes something else than the lab;
+                or the graph or the labels are not those that the goldens were measured of.
         """
-        worst = 0.0
+        worst, subject = 0.0, self.subject_sha256 if self.contract.goldens else ""
         for golden in self.contract.goldens:
+            if golden.subject_sha256 not in ("", subject):
+                raise ModelError(
+                    "self-test failed: the model or the order of its labels is not what was measured at export; "
+                    "copy the file again or export it again"
+                )
             result = self.classify(golden.picture())
             difference = float(np.abs(result.probabilities - np.array(golden.probabilities, np.float32)).max())
             worst = max(worst, difference / golden.tolerance)

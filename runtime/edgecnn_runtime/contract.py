@@ -180,11 +180,14 @@ class Golden:
         png: a PNG file (lossless, so that every decoder gives the same pixels), base64.
         probabilities: one per output class, in [0, 1], measured when the artifact was made.
         tolerance: largest allowed absolute difference of a probability.
+        subject_sha256: see `Contract.subject_sha256`: what the probabilities were measured of; empty where the golden
+            does not say so.
     """
 
     png: str
     probabilities: tuple[float, ...]
     tolerance: float
+    subject_sha256: str = ""
 
     def __post_init__(self) -> None:
         _check(all(0.0 <= p <= 1.0 for p in self.probabilities), "golden probabilities must be in [0, 1]", "others")
@@ -245,6 +248,11 @@ class Contract:
     def outputs(self) -> int:
         """How many numbers the network gives for a picture: one per label, or one for a sigmoid."""
         return 1 if self.activation == "sigmoid" else len(self.labels)
+
+    def subject_sha256(self, graph: bytes) -> str:
+        """SHA-256 of a graph and the labels in their order, by which a golden knows what it was measured of, whoever
+        wrote another contract round it since."""
+        return hashlib.sha256("\n".join((*self.labels, "")).encode() + graph).hexdigest()
 
     def to_json(self) -> str:
         """The contract as one JSON document, with a hash of itself so that an alteration is seen."""

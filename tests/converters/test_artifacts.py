@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from datetime import datetime
 
+import cv2
 import numpy as np
 import pytest
 
@@ -104,6 +105,39 @@ def test_the_gate_refuses_what_sees_other_pictures(small, fault, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["small-float32.tflite.rejected"]
     renamed = made.path.rename(tmp_path / "small-float32.tflite")
     assert Classifier.load(renamed).contract.provenance.gate.outcome == "fail", "it says so itself"
+
+
+@pytest.fixture(scope="module")
+def many(small):
+    """Enough pictures for the gate to decide, of answers that are not close, as a trained network's are not."""
+    coarse = np.random.default_rng(6).integers(0, 256, (1500, 4, 4, 3), dtype=np.uint8)
+    pictures = [cv2.resize(picture, small.pictures[0].shape[1::-1]) for picture in coarse]
+    outputs = np.asarray(small.model(np.stack(pictures).astype(np.float32), training=False))
+    expected = outputs if outputs.shape[1] > 1 else np.concatenate([1 - outputs, outputs], 1)
+    sure = np.flatnonzero(expected.max(1) > 0.7)
+    return artifacts.Labelled([pictures[i] for i in sure], expected[sure].argmax(1), expected[sure])
+
+
+@pytest.mark.parametrize(("name", "precision"), VARIANTS)
+def test_the_gate_passes_good_exports(small, many, name, precision, tmp_path):
+    made = make_artifact(small.function, small.contract, name, precision, small.pictures, many, None, tmp_path, 2)
+    assert made.verdict.outcome == "pass", made.verdict
+    assert not made.rejected
+
+
+@pytest.mark.parametrize("name", formats.names())
+def test_the_gate_refuses_int8_that_was_calibrated_on_a_black_picture(small, many, name, tmp_path):
+    black = [np.zeros_like(small.pictures[0])]
+    made = make_artifact(small.function, small.contract, name, "int8", black, many, None, tmp_path, 2)
+    assert made.verdict.outcome == "fail", made.verdict
+    assert made.rejected
+
+
+def test_the_gate_refuses_another_order_of_labels(small, many, tmp_path):
+    other = replace(many, truth=(many.truth + 1) % len(small.contract.labels))
+    swapped = replace(other, reference=np.roll(many.reference, 1, axis=1))
+    made = make_artifact(small.function, small.contract, "onnx", "float32", (), swapped, None, tmp_path, 2)
+    assert made.rejected, made.verdict
 
 
 def test_the_gate_looks_at_views_where_pictures_do_not_decide(small, tmp_path):
