@@ -148,7 +148,7 @@ class Exporter:
         from edgecnn_converters.freeze import freeze
         from edgecnn_runtime import Classifier
         from edgecnn_runtime.classifier import read_artifact
-        from edgecnn_runtime.contract import Decision
+        from edgecnn_runtime.contract import Decision, Publication
         from edgecnn_runtime.parallel import map_ordered
 
         run, labelled, calibration = self._load(name)
@@ -164,8 +164,9 @@ class Exporter:
             calibration = planted.calibrate(calibration)
         with tempfile.TemporaryDirectory(dir=self.folder) as out:
             made = make_artifact(
-                freeze(model, config.height, config.width), run_contract(config, run.labels, "", Decision()), format,
-                precision, calibration, labelled, None, Path(out), 2,
+                freeze(model, config.height, config.width),
+                run_contract(config, run.labels, "", Decision(), Publication()), format, precision,
+                calibration, labelled, None, Path(out), 2, repairs=False,
             )  # fmt: skip
             plain = made.path.rename(Path(out, f"judged.{format}"))
             engine = Classifier(*read_artifact(plain))

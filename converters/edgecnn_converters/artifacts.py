@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn_converters import formats
-from edgecnn_converters.gate import MAX_DROP_POINTS, Verdict, judge, views
+from edgecnn_converters.gate import CONFIDENCE, MAX_DROP_POINTS, Verdict, judge, views
 from edgecnn_converters.goldens import make_goldens
+from edgecnn_converters.ladder import Attempt, climb
+from edgecnn_converters.quantization.repair import NONE, Repair
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.backends import module_for
 from edgecnn_runtime.classifier import write_artifact
@@ -71,6 +73,7 @@ class Artifact:
         drop_points: on test, float accuracy minus artifact accuracy, in percentage points; None without test pictures.
         max_difference: largest absolute difference of a probability from the Keras model's; None likewise.
         latency_ms: median time of one inference with one thread, preprocessing left out.
+        attempts: of int8, all that was tried for it, where it was judged; see `edgecnn_converters.ladder`.
     """
 
     path: Path
@@ -82,6 +85,7 @@ class Artifact:
     test: Accuracy | None = None
     drop_points: float | None = None
     max_difference: float | None = None
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def rejected(self) -> bool:
@@ -99,6 +103,7 @@ def make_artifact(
     folder: Path,
     workers: int,
     max_drop_points: float = MAX_DROP_POINTS,
+    repairs: bool = True,
 ) -> Artifact:
     """Converts, judges, measures, writes and re-reads one artifact: ``folder/<backbone>-<precision>.<format>``.
 
@@ -109,6 +114,7 @@ def make_artifact(
         validation: what the gate judges by; test: what is reported, and decides nothing.
         workers: engines that classify the pictures side by side.
         max_drop_points: the drop that the gate allows.
+        repairs: whether int8 that costs more is made in other ways, see `edgecnn_converters.ladder`.
 
     Raises:
         EdgecnnError: conversion failed, or the file that was written does not pass its own self-test.
@@ -122,14 +128,36 @@ def make_artifact(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     path = folder / f"{provenance.backbone}-{precision}.{format}"
-    contract, maker = replace(contract, provenance=provenance), formats.get(format)
-    graph = maker.add_metadata(maker.convert(function, precision, calibration), contract)
-    module = module_for(path)
-    module.check_structure(graph)
-    classifier = Classifier(graph, contract, module)
-    verdict = None
-    if validation is not None:
-        verdict = _judge(classifier, validation, workers, max_drop_points)
+    contract, maker, module = replace(contract, provenance=provenance), formats.get(format), module_for(path)
+
+    def build(precision: str, repair: Repair = NONE) -> tuple[bytes, Classifier]:
+        graph = maker.add_metadata(maker.convert(function, precision, calibration, repair), contract)
+        module.check_structure(graph)
+        return graph, Classifier(graph, contract, module)
+
+    def attempt(words: str, repair: Repair, confidence: float) -> Attempt:
+        assert validation is not None
+        graph, classifier = build(precision, repair)
+        verdict = _judge(classifier, validation, workers, max_drop_points, confidence)
+        return Attempt(words, repair, graph, verdict, _latency_ms(classifier))
+
+    exact = cache(lambda: _answers(build("float32")[1], calibration, workers))
+
+    def noise(made: Attempt) -> float:
+        """Mean absolute difference of a probability from the float model's."""
+        return float(np.abs(_answers(Classifier(made.graph, contract, module), calibration, workers) - exact()).mean())
+
+    verdict, attempts = None, list[Attempt]()
+    if validation is None:
+        graph, classifier = build(precision)
+    elif precision == "int8" and repairs:
+        chosen, attempts = climb(attempt, noise, lambda repair: maker.rank_layers(function, calibration, repair))
+        graph, verdict = chosen.graph, chosen.verdict
+        classifier = Classifier(graph, contract, module)
+    else:
+        graph, classifier = build(precision)
+        verdict = _judge(classifier, validation, workers, max_drop_points, CONFIDENCE)
+    if verdict is not None:
         provenance = replace(provenance, gate=_record(verdict))
     outcome = None if test is None else _measure(test, _answers(classifier, test.pixels, workers))
     if outcome is not None:
@@ -142,7 +170,8 @@ def make_artifact(
         Classifier.load(written).selftest()  # a file that fails it takes no earlier file's place
         os.replace(written, target)
     size_mb = target.stat().st_size / 1e6
-    return Artifact(target, format, precision, size_mb, _latency_ms(classifier), verdict, *(outcome or ()))
+    made = Artifact(target, format, precision, size_mb, _latency_ms(classifier), verdict, *(outcome or ()))
+    return replace(made, attempts=tuple(attempts))
 
 
 def _record(verdict: Verdict) -> Gate:
@@ -150,11 +179,13 @@ def _record(verdict: Verdict) -> Gate:
     return Gate(verdict.outcome, verdict.max_drop_points, verdict.drop_points, verdict.interval, verdict.pictures)
 
 
-def _judge(classifier: Classifier, pictures: Labelled, workers: int, max_drop_points: float) -> Verdict:
+def _judge(
+    classifier: Classifier, pictures: Labelled, workers: int, max_drop_points: float, confidence: float
+) -> Verdict:
     """By the pictures; where those do not decide, by further views of them too."""
     labels = classifier.contract.labels
     answers, reference = _answers(classifier, pictures.pixels, workers), pictures.reference
-    verdict = judge(labels, pictures.truth, reference[np.newaxis], answers[np.newaxis], max_drop_points)
+    verdict = judge(labels, pictures.truth, reference[np.newaxis], answers[np.newaxis], max_drop_points, confidence)
     if verdict.outcome != "unproven" or pictures.ask is None:
         return verdict
     more, expected = pictures.views
@@ -164,7 +195,7 @@ def _judge(classifier: Classifier, pictures: Labelled, workers: int, max_drop_po
         return np.concatenate([first[np.newaxis], by_view])
 
     seen = together(answers, _answers(classifier, more, workers))
-    return judge(labels, pictures.truth, together(reference, expected), seen, max_drop_points)
+    return judge(labels, pictures.truth, together(reference, expected), seen, max_drop_points, confidence)
 
 
 def _answers(classifier: Classifier, pictures: Sequence[Pixels], workers: int) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.metrics import expected_calibration_error
 
 MAX_DROP_POINTS = 1.0
-Z = 1.6448536269514722  # 95 % on either side
+CONFIDENCE = 0.95  # of each bound
 _MOST_PICTURES = 1_000_000  # a number of pictures beyond this is no advice
 
 
@@ -32,7 +33,7 @@ class Verdict:
 
     Attributes:
         max_drop_points: the largest drop that is allowed.
-        drop_points, interval: the drop, and its bounds, each of which holds with 95 %.
+        drop_points, interval: the drop, and its bounds, each of which holds with `confidence`.
         pictures: how many the verdict is about; views: how many of each.
         agreement: fraction of them with the same top-1.
         lost, gained: pictures, as they are, that only the float model, only the artifact has right.
@@ -45,6 +46,7 @@ class Verdict:
 
     outcome: GateOutcome
     max_drop_points: float
+    confidence: float
     drop_points: float
     interval: tuple[float, float]
     pictures: int
@@ -65,6 +67,7 @@ def judge(
     reference: Probabilities,
     candidate: Probabilities,
     max_drop_points: float = MAX_DROP_POINTS,
+    confidence: float = CONFIDENCE,
 ) -> Verdict:
     """Holds an artifact against the float model.
 
@@ -73,6 +76,7 @@ def judge(
         truth: ``(N,)`` int, indexes of the right labels; N > 0.
         reference, candidate: ``(views, N, classes)`` float32, the probabilities of the float model and of the artifact
             for one or more views of every picture.
+        confidence: with which each bound is to hold.
     """
     right = reference.argmax(2) == truth
     still_right = candidate.argmax(2) == truth
@@ -82,15 +86,17 @@ def judge(
     # Views of one picture do not count as pictures, but rounding meets them nearly by chance: as often as the mean of
     # a picture's views varies less than one view does, they are worth more. The ones draw towards no gain at all.
     worth = (lost + gained + 1.0) / (float((difference**2).sum()) + 1.0)
-    low, high = paired_interval(worth * lost, worth * gained, worth * len(truth))
+    low, high = paired_interval(worth * lost, worth * gained, worth * len(truth), confidence)
     allowed = max_drop_points / 100.0
     outcome: GateOutcome = "pass" if high <= allowed else "fail" if low > allowed else "unproven"
+    more = _more_pictures(lost, gained, len(truth), worth, allowed, confidence) if outcome == "unproven" else None
     count = np.maximum(np.bincount(truth, minlength=len(labels)), 1)
     of_class = np.bincount(truth, weights=difference, minlength=len(labels)) / count
     worst = int(of_class.argmax())
     return Verdict(
         outcome=outcome,
         max_drop_points=max_drop_points,
+        confidence=confidence,
         drop_points=100.0 * float(difference.mean()),
         interval=(100.0 * low, 100.0 * high),
         pictures=len(truth),
@@ -102,20 +108,22 @@ def judge(
         worst_class=labels[worst],
         worst_drop_points=100.0 * float(of_class[worst]),
         calibration_error=expected_calibration_error(candidate[0], truth),
-        more_pictures=_more_pictures(lost, gained, len(truth), worth, allowed) if outcome == "unproven" else None,
+        more_pictures=more,
     )
 
 
-def paired_interval(lost: float, gained: float, pictures: float) -> tuple[float, float]:
+def paired_interval(lost: float, gained: float, pictures: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
     """Score interval of a difference of two accuracies on the same pictures (Tango 1998, "Equivalence test and
     confidence interval for the difference in proportions for the paired-sample design").
 
     Args:
         lost, gained: pictures that only the first, only the second has right; pictures: of all, > 0.
+        confidence: with which each bound holds.
 
     Returns:
-        (low, high), fractions in [-1, 1] on both sides of (lost - gained) / pictures; each bound holds with 95 %.
+        (low, high), fractions in [-1, 1] on both sides of (lost - gained) / pictures.
     """
+    z = NormalDist().inv_cdf(confidence)
     estimate = (lost - gained) / pictures
 
     def distance(difference: float) -> float:
@@ -131,7 +139,7 @@ def paired_interval(lost: float, gained: float, pictures: float) -> tuple[float,
         inner = estimate
         for _ in range(60):
             middle = (inner + outer) / 2.0
-            inner, outer = (middle, outer) if distance(middle) <= Z else (inner, middle)
+            inner, outer = (middle, outer) if distance(middle) <= z else (inner, middle)
         return inner
 
     return end(-1.0), end(1.0)
@@ -156,11 +164,13 @@ def mcnemar(lost: int, gained: int) -> float:
     return min(1.0, 2.0 * tail)
 
 
-def _more_pictures(lost: float, gained: float, pictures: int, worth: float, allowed: float) -> int | None:
+def _more_pictures(
+    lost: float, gained: float, pictures: int, worth: float, allowed: float, confidence: float
+) -> int | None:
     """About how many pictures more would decide if they were like these."""
     for step in range(1, 400):
         times = 1.03**step
-        low, high = paired_interval(*(times * worth * count for count in (lost, gained, pictures)))
+        low, high = paired_interval(times * worth * lost, times * worth * gained, times * worth * pictures, confidence)
         if high <= allowed or low > allowed:
             return math.ceil((times - 1.0) * pictures) if times * pictures <= _MOST_PICTURES else None
     return None

@@ -19,6 +19,7 @@ from edgecnn_converters import formats
 from edgecnn_converters.artifacts import Artifact, Labelled, make_artifact
 from edgecnn_converters.freeze import freeze
 from edgecnn_converters.gate import MAX_DROP_POINTS
+from edgecnn_converters.ladder import pareto
 from edgecnn_runtime.classifier import apply_temperature
 from edgecnn_runtime.contract import Contract, Decision, Provenance, Publication
 from edgecnn_runtime.dataset import LabelledPicture, read_dataset
@@ -110,19 +111,24 @@ def make_all(
     progress: Progress,
     max_drop_points: float = MAX_DROP_POINTS,
 ) -> list[Artifact]:
-    """Makes artifacts one after the other, see `edgecnn_converters.artifacts.make_artifact`."""
+    """Makes artifacts one after the other, see `edgecnn_converters.artifacts.make_artifact`. Where int8 is refused, by
+    whatever repair, float16 is made too, unless there is such a file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EdgecnnError(f"{folder}: cannot be made: {error.strerror}") from error
-    made = []
-    for name, precision in variants:
-        made.append(
-            make_artifact(
-                function, contract, name, precision, calibration, validation, test, folder, workers, max_drop_points
-            )
+    made: list[Artifact] = []
+    pending = list(variants)
+    for name, precision in pending:
+        artifact = make_artifact(
+            function, contract, name, precision, calibration, validation, test, folder, workers, max_drop_points
         )
-        progress("exporting", len(made), len(variants))
+        made.append(artifact)
+        instead = (name, "float16")
+        there = (folder / f"{contract.provenance.backbone}-float16.{name}").exists()
+        if artifact.rejected and precision == "int8" and instead not in pending and not there:
+            pending.append(instead)
+        progress("exporting", len(made), len(pending))
     return made
 
 
@@ -258,7 +264,8 @@ def print_gate(artifacts: Sequence[Artifact]) -> None:
     Console().print(table)
     for artifact, verdict in judged:
         if verdict.outcome == "fail":
-            print(f"REFUSED: the drop is larger than allowed; the file is kept as {artifact.path.name}")
+            instead = " alone; float16 stands in for it" if artifact.precision == "int8" else ""
+            print(f"REFUSED: the drop is larger than allowed; the file is kept as {artifact.path.name}{instead}")
     open_ = [verdict for _, verdict in judged if verdict.outcome == "unproven"]
     if open_:
         needed = [verdict.more_pictures for verdict in open_ if verdict.more_pictures is not None]
@@ -267,7 +274,29 @@ def print_gate(artifacts: Sequence[Artifact]) -> None:
             if needed
             else ("the drop is too close to what is allowed for any number of pictures to tell")
         )
-        print(f"unproven: too few pictures to be 95 % sure either way; {advice}")
+        print(f"unproven: too few pictures to be sure either way; {advice}")
+
+
+def print_attempts(artifacts: Sequence[Artifact]) -> None:
+    """Prints what was tried for each int8 file that cost too much as it was first made; nothing where none did."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    for artifact in artifacts:
+        if len(artifact.attempts) < 2:
+            continue
+        print(f"{artifact.format} int8 cost too much as it is always made; tried besides (● no other beats it):")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in ("", "int8 with", "gate", "drop (bounds)", "size MB", "ms"):
+            table.add_column(column, justify="left" if column in ("", "int8 with") else "right", no_wrap=True)
+        for attempt, best in zip(artifact.attempts, pareto(artifact.attempts), strict=True):
+            low, high = attempt.verdict.interval
+            word = "refused" if attempt.verdict.outcome == "fail" else attempt.verdict.outcome
+            drop = f"{attempt.verdict.drop_points:+.2f} ({low:+.1f} to {high:+.1f})"
+            size, latency = f"{attempt.size_mb:.2f}", f"{attempt.latency_ms:.2f}"
+            table.add_row("●" if best else "", attempt.words, word, drop, size, latency)
+        Console().print(table)
 
 
 def exit_code(artifacts: Sequence[Artifact], strict: bool = False) -> int:
@@ -293,4 +322,14 @@ def artifact_document(artifact: Artifact) -> dict[str, Any]:
         "agreement": None if test is None else test.agreement,
         "max_difference": artifact.max_difference,
         "gate": None if artifact.verdict is None else asdict(artifact.verdict),
+        "attempts": [
+            {
+                "words": attempt.words,
+                "repair": asdict(attempt.repair),
+                "gate": asdict(attempt.verdict),
+                "size_mb": attempt.size_mb,
+                "latency_ms": attempt.latency_ms,
+            }
+            for attempt in artifact.attempts
+        ],
     }

@@ -101,6 +101,7 @@ def export(
         exit_code,
         export_run,
         further_pictures,
+        print_attempts,
         print_gate,
         print_table,
     )
@@ -148,6 +149,7 @@ def export(
         print_json("export", {"folder": str(folder), "artifacts": [artifact_document(artifact) for artifact in made]})
     else:
         print_table(made)
+        print_attempts(made)
         print_gate(made)
         if foreign and calibrate is None and data is None and not precision:
             print("no int8: it needs some pictures to calibrate with: --calibrate FOLDER")

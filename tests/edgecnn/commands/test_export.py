@@ -21,7 +21,8 @@ from edgecnn_runtime.contract import Publication
 from edgecnn_runtime.errors import UsageError
 
 LABELS = ("Grüne Äpfel", "quadra t", "三角")
-ALL = [("tflite", p) for p in ("float32", "float16", "dynamic", "int8")] + [("onnx", "float32"), ("onnx", "int8")]
+ALL = [("tflite", p) for p in ("float32", "float16", "dynamic", "int8")]
+ALL += [("onnx", p) for p in ("float32", "float16", "int8")]
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +109,7 @@ def test_few_pictures_leave_the_gate_open_and_more_decide(edgecnn, here, run, tm
     words = ("export", run, "--format", "tflite", "--precision", "float32", "--overwrite")
     open_ = here(*words)
     assert (open_.returncode, open_.stderr) == (0, "")
-    assert "unproven: too few pictures to be 95 % sure either way; some " in open_.stdout
+    assert "unproven: too few pictures to be sure either way; some " in open_.stdout
     assert "labelled pictures more, with --data FOLDER, would tell" in open_.stdout
     strict = here(*words, "--strict", "--json")
     assert (strict.returncode, strict.stderr) == (4, "")
@@ -163,6 +164,14 @@ def test_a_file_that_drops_too_far_is_kept_as_rejected_alone(here, run, monkeypa
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name, f"{path.name}.rejected"]
     assert path.read_bytes() == before
 
+    worse = here("export", run, "--format", "tflite", "--precision", "int8")  # whatever is tried, and float16 too
+    assert (worse.returncode, worse.stderr) == (3, "")
+    assert "tflite int8 cost too much as it is always made" in worse.stdout
+    for words in ("as always", "joint rounding", "least-error ranges", "1 layer in float"):
+        assert f" {words} " in worse.stdout
+    assert "kept as basic_cnn-int8.tflite.rejected alone; float16 stands in for it" in worse.stdout
+    assert "kept as basic_cnn-float16.tflite.rejected\n" in worse.stdout
+
 
 def test_existing_artifact_is_replaced_only_on_request(here, refused, run):
     path = run / "artifacts" / "basic_cnn-float32.tflite"
@@ -208,7 +217,7 @@ def test_moved_pictures_are_found(here, run, tmp_path):
         (("run", "--calibrate", "photos"), "--calibrate goes with --pretrained"),
         (("run", "--format", "coreml"), "no such format: coreml (known: tflite, onnx)"),
         (("run", "--precision", "int4"), "precision int4 does not exist for tflite or onnx"),
-        (("run", "--format", "onnx", "--precision", "float16"), "precision float16 does not exist for onnx"),
+        (("run", "--format", "onnx", "--precision", "dynamic"), "precision dynamic does not exist for onnx"),
         (("--pretrained", "efficientnet_lite9"), "did you mean efficientnet_lite"),
         (("--pretrained", "resnet34"), "has no ready ImageNet classifier: choose one of efficientnet_lite0"),
         (("--pretrained", "mobilenet_v2", "--precision", "float32"), "has no ready ImageNet classifier"),
@@ -223,7 +232,7 @@ def test_wrong_use_is_one_line(refused, tmp_path, monkeypatch, words, message):
 def test_variants_are_chosen_in_the_order_of_the_tables():
     assert choose_variants([], []) == ALL
     assert choose_variants(["onnx", "onnx"], ["int8", "float32"]) == [("onnx", "float32"), ("onnx", "int8")]
-    assert choose_variants([], ["float16"]) == [("tflite", "float16")]
+    assert choose_variants([], ["dynamic"]) == [("tflite", "dynamic")]
     with pytest.raises(UsageError):
         choose_variants(["onnx"], ["int8", "dynamic"])
 

@@ -1,0 +1,102 @@
+"""The repair ladder: what is tried, one thing after the other, where int8 costs more than the gate allows.
+
+First what makes no file larger or slower, then more and more layers in float, the most sensitive ones first. A step
+that brings the file no nearer to the float model, by calibration pictures, is undone before the next one. Every attempt
+is a chance more to pass by luck, so those after the first must be surer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from edgecnn_converters.gate import CONFIDENCE, Verdict
+from edgecnn_converters.quantization.repair import NONE, Repair
+
+LATER = 0.99  # how sure the gate must be of each attempt after the first
+
+_EVERYWHERE: dict[str, Callable[[Repair], Repair]] = {
+    "joint rounding": lambda repair: replace(repair, jointly=True),
+    "least-error ranges": lambda repair: replace(repair, least_error=True),
+}
+_IN_FLOAT = (1, 2, 4, 8, 16)  # layers
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One way of making an int8 file, and what came of it.
+
+    Attributes:
+        words: what was done, besides what had helped before.
+        graph: the file's graph.
+        latency_ms: of one inference with one thread.
+    """
+
+    words: str
+    repair: Repair
+    graph: bytes
+    verdict: Verdict
+    latency_ms: float
+
+    @property
+    def size_mb(self) -> float:
+        return len(self.graph) / 1e6
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing speaks for going on: it passed, or the pictures do not decide and it lost no more of them
+        than is allowed."""
+        verdict = self.verdict
+        within = verdict.drop_points <= verdict.max_drop_points
+        return verdict.outcome == "pass" or (verdict.outcome == "unproven" and within)
+
+
+def climb(
+    attempt: Callable[[str, Repair, float], Attempt],
+    noise: Callable[[Attempt], float],
+    rank: Callable[[Repair], Sequence[str]],
+) -> tuple[Attempt, list[Attempt]]:
+    """Tries until something is good, or nothing is left.
+
+    Args:
+        attempt: makes and judges a file, given words, a repair and how sure the gate must be.
+        noise: how far an attempt is from the float model.
+        rank: layers for `Repair.in_float`, the most sensitive first.
+
+    Returns:
+        The attempt to take, which is the one with the least drop where none is good; and all.
+    """
+    tried = [attempt("as always", NONE, CONFIDENCE)]
+
+    def climbed(words: str, repair: Repair) -> bool:
+        tried.append(attempt(words, repair, LATER))
+        return tried[-1].good
+
+    def steps() -> bool:
+        repair, least = NONE, noise(tried[0])
+        for words, change in _EVERYWHERE.items():
+            wanted = change(repair)
+            if climbed(words, wanted):
+                return True
+            if (found := noise(tried[-1])) < least:
+                repair, least = wanted, found
+        layers = rank(repair)
+        counts = [count for count in _IN_FLOAT if count < len(layers)]
+        return any(
+            climbed(f"{count} layer{'s' * (count > 1)} in float", replace(repair, in_float=tuple(layers[:count])))
+            for count in counts
+        )
+
+    if tried[0].good or steps():
+        return tried[-1], tried
+    return min(tried, key=lambda each: each.verdict.drop_points), tried
+
+
+def pareto(attempts: Sequence[Attempt]) -> list[bool]:
+    """Of each attempt, whether no other one is at least as good in drop, size and latency, and better in one."""
+
+    def beats(one: Attempt, other: Attempt) -> bool:
+        mine, its = [(each.verdict.drop_points, each.size_mb, each.latency_ms) for each in (one, other)]
+        return mine != its and all(a <= b for a, b in zip(mine, its, strict=True))
+
+    return [not any(beats(other, each) for other in attempts) for each in attempts]

@@ -1,0 +1,144 @@
+"""The ladder stops at the first good file, keeps what helped, and repairs a network that 8 bits break."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgecnn_converters.artifacts import Labelled, make_artifact
+from edgecnn_converters.freeze import freeze
+from edgecnn_converters.gate import judge
+from edgecnn_converters.ladder import Attempt, climb, pareto
+from edgecnn_converters.quantization.repair import NONE, Repair
+from edgecnn_runtime import Classifier
+from edgecnn_runtime.contract import Contract, Provenance
+
+PICTURES, SIDE = 400, 12
+
+
+def verdict(lost: int, confidence: float = 0.95) -> Any:
+    """Of an artifact that loses so many of `PICTURES` that the float model has right."""
+    truth = np.zeros(PICTURES, np.int64)
+    right = np.tile(np.array([1.0, 0.0], np.float32), (PICTURES, 1))
+    answers = right.copy()
+    answers[:lost] = answers[:lost, ::-1]
+    return judge(("a", "b"), truth, right[np.newaxis], answers[np.newaxis], 1.0, confidence)
+
+
+class Bench:
+    """What `climb` asks for: `lost` and `noise` say how good a file is by its repair."""
+
+    def __init__(self, lost: Any, noise: Any, layers: int = 20) -> None:
+        self._lost, self._noise, self._layers = lost, noise, layers
+        self.ranked: list[Repair] = []
+
+    def run(self) -> tuple[Attempt, list[Attempt]]:
+        return climb(
+            lambda words, repair, confidence: Attempt(words, repair, b"", verdict(self._lost(repair), confidence), 1.0),
+            lambda attempt: float(self._noise(attempt.repair)),
+            self._rank,
+        )
+
+    def _rank(self, repair: Repair) -> list[str]:
+        self.ranked.append(repair)
+        return [f"layer{number}" for number in range(self._layers)]
+
+
+def test_a_good_file_is_made_once() -> None:
+    bench = Bench(lambda repair: 0, lambda repair: 1 / 0)
+    chosen, tried = bench.run()
+    assert tried == [chosen]
+    assert chosen.repair == NONE
+    assert chosen.verdict.confidence == 0.95
+
+
+def test_undecided_is_good_enough_while_no_more_is_lost_than_allowed() -> None:
+    chosen, tried = Bench(lambda repair: 3, lambda repair: 0).run()
+    assert (chosen.verdict.outcome, len(tried)) == ("unproven", 1)
+    assert len(Bench(lambda repair: 0 if repair.jointly else 5, lambda repair: 0).run()[1]) == 2  # 1.25 points
+
+
+def test_what_brings_the_file_no_nearer_is_undone() -> None:
+    bench = Bench(
+        lambda repair: 0 if len(repair.in_float) >= 4 else 40, lambda repair: 2 - repair.jointly + repair.least_error
+    )
+    chosen, tried = bench.run()
+    names = tuple(f"layer{number}" for number in range(4))
+    assert chosen.repair == Repair(jointly=True, in_float=names)
+    assert bench.ranked == [Repair(jointly=True)]
+    assert [attempt.words for attempt in tried] == [
+        "as always", "joint rounding", "least-error ranges",
+        "1 layer in float", "2 layers in float", "4 layers in float",
+    ]  # fmt: skip
+    assert {attempt.verdict.confidence for attempt in tried[1:]} == {0.99}
+
+
+def test_where_nothing_is_good_the_least_drop_is_taken_and_not_all_layers_go_to_float() -> None:
+    bench = Bench(lambda repair: 40 - len(repair.in_float), lambda repair: 0, layers=5)
+    chosen, tried = bench.run()
+    assert chosen is tried[-1]
+    assert len(chosen.repair.in_float) == 4
+    assert chosen.verdict.outcome == "fail"
+
+
+def test_pareto_front() -> None:
+    def made(lost: int, size: int, latency_ms: float) -> Attempt:
+        return Attempt("", NONE, bytes(size), verdict(lost), latency_ms)
+
+    assert pareto([made(5, 10, 2), made(4, 10, 2), made(0, 40, 2), made(5, 10, 1), made(9, 50, 3)]) == [
+        False, True, True, True, False,
+    ]  # fmt: skip
+    assert pareto([made(1, 1, 1), made(1, 1, 1)]) == [True, True]
+
+
+def fragile() -> tuple[Any, list[np.ndarray]]:
+    """A network one of whose maps has a channel a thousand times larger than the others, which alone tell classes
+    apart: in 8 bits with one scale nothing is left of them."""
+    import keras
+    from keras import layers
+
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((SIDE, SIDE, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(layers.Rescaling(1 / 255)(inputs))
+    wide = layers.Conv2D(8, 1, name="wide")
+    narrow = layers.Conv2D(8, 1, activation="relu")
+    x = narrow(wide(x))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    head = layers.Dense(3, activation="softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=30.0))
+    model = keras.Model(inputs, head(layers.GlobalAveragePooling2D()(x)))
+    for layer, axis in ((wide, -1), (narrow, -2)):
+        kernel, bias = layer.get_weights()
+        factor = np.ones(8, np.float32)
+        factor[0] = 3000.0 if axis == -1 else 1 / 3000.0
+        kernel = kernel * (factor if axis == -1 else factor[:, np.newaxis])
+        layer.set_weights([kernel, bias])
+    rng = np.random.default_rng(3)
+    pictures = [rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for _ in range(PICTURES)]
+    pictures = [(picture * rng.uniform(0.1, 1.0, 3)).astype(np.uint8) for picture in pictures]
+    logits = np.log(np.asarray(model(np.stack(pictures).astype(np.float32), training=False)) + 1e-30)
+    kernel, _ = head.get_weights()
+    head.set_weights([kernel, -logits.mean(0)])  # so that all classes are there
+    return model, pictures
+
+
+def test_layers_that_8_bits_break_stay_in_float(tmp_path: Any) -> None:
+    model, pictures = fragile()
+    expected = np.asarray(model(np.stack(pictures).astype(np.float32), training=False))
+    truth = expected.argmax(1).astype(np.int64)
+    assert np.bincount(truth, minlength=3).min() > PICTURES / 20, "all classes must be there"
+    contract = Contract(SIDE, SIDE, ("a", "b", "c"), Provenance(backbone="fragile", precision="", weights="none"))
+    function = freeze(model, SIDE, SIDE)
+    held_out = Labelled(pictures[50:], truth[50:], expected[50:])
+    made = make_artifact(
+        function, contract, "tflite", "int8", pictures[:50], held_out, None, tmp_path, 2, max_drop_points=3.0
+    )
+    assert made.attempts[0].verdict.outcome == "fail"
+    assert made.verdict == made.attempts[-1].verdict
+    assert made.attempts[-1].good, [(each.words, each.verdict.drop_points) for each in made.attempts]
+    assert made.attempts[-1].repair.in_float
+    assert made.path.name == "fragile-int8.tflite"
+    written = Classifier.load(made.path)
+    answers = np.stack([written.infer(picture) for picture in held_out.pixels])
+    assert 100 * (1 - (answers.argmax(1) == held_out.truth).mean()) == pytest.approx(made.verdict.drop_points)
