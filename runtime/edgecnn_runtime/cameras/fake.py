@@ -7,8 +7,8 @@ opened:
     fake:freeze=5-8,black=10-12,unplug=15-18,bad=100,frames=900
 
 `freeze` repeats a picture, `black` shows nothing, `unplug` can neither be read nor opened, `bad` gives so many damaged
-reads (none, empty, of another size or type), one a frame, from the second second on, and `frames` makes it a recording
-of so many frames, to which nothing else happens.
+reads (none, empty, of another size or type), every other one from the second second on, and `frames` makes it a
+recording of so many frames, to which nothing else happens.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class FakeCamera:
         self.name, self.fps = name, fps
         self.live = device.faults.frames is None
         self._device, self._resolution = device, resolution
-        self._number = 0
+        self._number, self._was_bad = 0, False
         self._opened_s = time.monotonic()
 
     def read(self) -> tuple[Picture | None, float]:
@@ -115,9 +115,11 @@ class FakeCamera:
             return np.zeros((self._resolution[1], self._resolution[0], 3), np.uint8), captured_s
         if self._device.is_in(faults.freeze):
             return draw_card(0, 0.0, self._resolution, COLOURS["red"]), captured_s
-        if self._device.seconds() >= _BAD_FROM_S and self._device.bad < faults.bad:
+        if self._device.seconds() >= _BAD_FROM_S and self._device.bad < faults.bad and not self._was_bad:
             self._device.bad += 1
+            self._was_bad = True
             return _damaged(self._device.bad), captured_s
+        self._was_bad = False
         return draw_card(number, captured_s, self._resolution, _colour(self._device.seconds())), captured_s
 
     def close(self) -> None:

@@ -108,9 +108,15 @@ def live(
             views.append(opened)
             stack.callback(opened.close)
 
+        # Imported where they are wanted: each costs some of the time to the first answer. The statistics come first, so
+        # that they hold the frame with which another one fails.
+        if stats is not None:
+            from edgecnn_runtime.live.views.stats_file import StatsFile
+
+            file = StatsFile(stats, source.name)
+            add(file)
         for name in names:
             add(open_view(name))
-        # Imported where they are wanted: each costs some of the time to the first answer.
         if jsonl is not None:
             from edgecnn_runtime.live.views.jsonl import JsonLines
 
@@ -123,11 +129,6 @@ def live(
             from edgecnn_runtime.live.views.snapshots import Snapshots
 
             add(Snapshots(snapshots, snapshot_label or [], rules.labels))
-        if stats is not None:
-            from edgecnn_runtime.live.views.stats_file import StatsFile
-
-            file = StatsFile(stats, source.name)
-            add(file)
         signals.running = True
         summary = run(classifier, source, views, rules, frames, signals.stop)
         if stats is not None:

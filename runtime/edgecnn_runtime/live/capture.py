@@ -142,8 +142,8 @@ def _opened(connect: Callable[[], Camera]) -> Camera:
             except InvalidStateError:
                 camera.close()
 
-    threading.Thread(target=work, name="open camera", daemon=True).start()
     try:
+        threading.Thread(target=work, name="open camera", daemon=True).start()
         while not future.done():
             wait([future], _WAIT_S)
         return future.result()
