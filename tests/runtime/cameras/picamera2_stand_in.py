@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from typing import ClassVar
 
 import numpy as np
 
 
 class Picamera2:
-    calls = []
+    calls: ClassVar[list] = []
 
     @staticmethod
     def global_camera_info():
@@ -17,13 +18,11 @@ class Picamera2:
 
     def __init__(self, camera_num=0):
         if os.environ.get("STAND_IN") == "busy":
-            try:
-                raise RuntimeError("Failed to acquire camera: Device or resource busy")
-            except RuntimeError:
-                raise RuntimeError("Camera __init__ sequence did not complete.")
+            cause = RuntimeError("Failed to acquire camera: Device or resource busy")
+            raise RuntimeError("Camera __init__ sequence did not complete.") from cause
         self.calls.append(("open", camera_num))
 
-    def create_video_configuration(self, main={}, controls={}):
+    def create_video_configuration(self, main, controls):
         self.size = main["size"]
         return {"main": main, "controls": controls}
 

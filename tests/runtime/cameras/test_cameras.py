@@ -23,7 +23,7 @@ def test_listing_finds_the_files_and_nothing_private() -> None:
 
 
 def test_what_no_kind_claims_is_one_line_that_names_them() -> None:
-    with pytest.raises(EdgecnnError, match="98765: no such video file; a camera is .*folder.*picamera2"):
+    with pytest.raises(EdgecnnError, match=r"98765: no such video file; a camera is .*folder.*picamera2"):
         open_camera("98765")
 
 

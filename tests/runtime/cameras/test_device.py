@@ -36,7 +36,7 @@ def test_a_device_that_may_not_be_read_names_the_group(monkeypatch: pytest.Monke
     with pytest.raises(EdgecnnError, match=r"usermod -aG video.*no permission for /dev/video987"):
         open_camera("987")
     monkeypatch.setattr(device.os, "access", lambda *_: True)
-    with pytest.raises(EdgecnnError, match="another program uses it.*found: /dev/video987, /dev/video988"):
+    with pytest.raises(EdgecnnError, match=r"another program uses it.*found: /dev/video987, /dev/video988"):
         open_camera("987")
 
 
@@ -68,5 +68,5 @@ def test_a_device_in_use_says_by_whom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "using", lambda path: "edgecnn, process 4711")
     monkeypatch.setattr(device.glob, "glob", lambda _: ["/dev/video987"])
     monkeypatch.setattr(device.os, "access", lambda *_: True)
-    with pytest.raises(EdgecnnError, match="^camera 987: .*end the other one .*edgecnn, process 4711"):
+    with pytest.raises(EdgecnnError, match=r"^camera 987: .*end the other one .*edgecnn, process 4711"):
         open_camera("987")

@@ -178,9 +178,9 @@ def test_time_that_goes_back_counts_as_none() -> None:
         {"threshold": float("nan")},
     ],
 )
-def test_values_out_of_range_are_wrong_usage(values: dict[str, float]) -> None:
+def test_values_out_of_range_are_wrong_usage(name: str, value: float) -> None:
     with pytest.raises(UsageError, match="received"):
-        Rules(LABELS, **values)
+        Rules(LABELS, **{name: value})
 
 
 def test_the_models_own_rules_are_its_labels_and_its_threshold(tiny_artifact) -> None:

@@ -22,8 +22,8 @@ _LOOK_S = 1.0
 
 
 class VideoFile:
-    """Writes at a constant rate, by the frames' own times: one that stands longer is written more often, and a pause becomes
-    one second at most. The file has another name until it is closed: an MP4 without its end cannot be played.
+    """Writes at a constant rate, by the frames' own times: one that stands longer is written more often, and a pause
+    becomes one second at most. The file has another name until it is closed: an MP4 without its end cannot be played.
 
     Args:
         path: .mp4 (MPEG-4) or .avi (Motion JPEG); replaced.
