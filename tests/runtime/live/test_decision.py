@@ -169,14 +169,8 @@ def test_time_that_goes_back_counts_as_none() -> None:
 
 
 @pytest.mark.parametrize(
-    "values",
-    [
-        {"threshold": 1.1},
-        {"hysteresis": 1},
-        {"smoothing_ms": -1},
-        {"cooldown_ms": float("inf")},
-        {"threshold": float("nan")},
-    ],
+    ("name", "value"),
+    [("threshold", 1.1), ("threshold", np.nan), ("hysteresis", 1), ("smoothing_ms", -1), ("cooldown_ms", np.inf)],
 )
 def test_values_out_of_range_are_wrong_usage(name: str, value: float) -> None:
     with pytest.raises(UsageError, match="received"):
