@@ -61,6 +61,13 @@ def test_a_busy_camera_a_silent_one_and_one_that_is_not_there_are_one_line(
         open_camera("picamera2:0")
 
 
+def test_a_picamera2_made_for_another_numpy_is_one_line(stand_in: Any, tmp_path: Path) -> None:
+    (tmp_path / "picamera2.py").write_text("raise ValueError('numpy.dtype size changed')", "utf-8")
+    del sys.modules["picamera2"]
+    with pytest.raises(EdgecnnError, match=r"^picamera2:0: .*numpy<2.*received: numpy.dtype size changed"):
+        open_camera("picamera2:0")
+
+
 def test_without_picamera2_the_line_has_the_apt_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "picamera2", None)
     with pytest.raises(EdgecnnError, match=r"^picamera2:0: .*sudo apt install -y python3-picamera2"):
