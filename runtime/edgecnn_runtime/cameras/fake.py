@@ -148,7 +148,7 @@ def draw_card(number: int, time_s: float, resolution: tuple[int, int], bgr: tupl
     cell = max(1, width // _COLUMNS)
     words = f"frame {number}  {time_s:.3f} s"
     font, scale, white = cv2.FONT_HERSHEY_SIMPLEX, side / 480, (255, 255, 255)
-    place = (cell // 2, height - max(1, height // 30))
+    place = (cell // 2, 2 * cell + side // 12)
     cv2.putText(picture, words, place, font, scale, white, max(1, side // 240), cv2.LINE_AA)
     value = (number % 2**_NUMBER_BITS) << _TIME_BITS | round(time_s * 1e3) % 2**_TIME_BITS
     bits = np.array([value >> shift & 1 for shift in range(63, -1, -1)], np.uint8).reshape(2, _COLUMNS) * 255

@@ -37,7 +37,7 @@ def connect(source: str, options: Options) -> PiCamera:
         raise EdgecnnError(f"{name}: picamera2 is not installed; {_INSTALL} (received: {first_line(error)})") from error
     except Exception as error:  # its compiled parts are made for the system's NumPy
         raise EdgecnnError(
-            f"{name}: picamera2 does not load; if its NumPy is older than this environment's, 'pip install \"numpy<2\"' "
+            f"{name}: picamera2 does not load; if its NumPy is older than this one, 'pip install \"numpy<2\"' "
             f"(received: {first_line(error)})"
         ) from error
     number = int(source or 0)

@@ -15,7 +15,7 @@ from edgecnn_runtime.cameras._options import Options
 from edgecnn_runtime.errors import EdgecnnError
 
 _OPEN_TIMEOUT_MS = 10_000  # OpenCV's own 30 s looks like a hang; a camera may take 5 s to describe its stream
-_READ_TIMEOUT_MS = 2_000  # a stream that stalls longer is opened again
+_READ_TIMEOUT_MS = 1_500  # a stream that stalls longer is opened again; nothing else ends the wait
 _REACH_TIMEOUT_S = 2.0
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtmp": 1935}
 

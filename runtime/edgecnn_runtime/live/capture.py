@@ -265,22 +265,22 @@ class Newest(Frames):
     def _read(self) -> None:
         """Publishes frames until it is time to open the camera again, or to end. Raises EdgecnnError."""
         opened_s = good_s = time.monotonic()
-        patience_s = _FIRST_FRAME_S
+        seen = False
         while not self._stop.is_set():
             frame = self._reader.take()
             now_s, picture = time.monotonic(), self._reader.picture
             if picture is None:
-                if now_s - good_s >= patience_s:
+                if now_s - good_s >= (self._watchdog.quiet_s if seen else _FIRST_FRAME_S):
                     raise EdgecnnError(f"{self.name}: gives no usable picture (received: {self._reader.received})")
                 self._stop.wait(_AFTER_BAD_S)
                 continue
             with self._changed:
-                if patience_s == _FIRST_FRAME_S and self._started:
+                if self._started and not seen:
                     self._reconnections += 1
                     self._detail = ""
                 self._watchdog.saw(picture, now_s)
                 frozen = self._watchdog.state(now_s) == "frozen"
-            good_s, patience_s = now_s, self._watchdog.quiet_s
+            good_s, seen = now_s, True
             if frame is not None:
                 self._publish(frame)
             if frozen and now_s - opened_s >= _FROZEN_RETRY_S:

@@ -35,7 +35,7 @@ class TerminalView:
     def wait(self, stats: Stats) -> bool:
         """See `edgecnn_runtime.live.views.View`."""
         if trouble(stats):
-            self._say("no frame", stats, None)
+            self._say(stats.health.detail or "no frame", stats, None)
         return True
 
     def close(self) -> None:
