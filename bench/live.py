@@ -326,7 +326,6 @@ def measure(artifact: Path | None, minutes: float, runs: int) -> Report:
     growth_mb = statistics.median(fake.resident_mb[-10:]) - statistics.median(fake.resident_mb[quarter:][:10])
     bad = bad_reads().stats
     times = failures()
-    failed = times.items()
     clip = flicker()
     targets = [
         Target("frame age, 95th percentile, ms", float(np.percentile(fake.ages_ms, 95)), limit_ms),
