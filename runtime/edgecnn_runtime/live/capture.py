@@ -20,12 +20,13 @@ from typing import Self
 import cv2
 import numpy as np
 
-from edgecnn_runtime.cameras import Camera, Frame, Options, open_camera
+from edgecnn_runtime.cameras import Camera, Frame, Options, open_camera, shown
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 from edgecnn_runtime.live.watchdog import QUIET_S, State, Watchdog
 
 _WAIT_S = 0.1  # how often whoever waits looks whether the camera is well
+_OPEN_S = 15.0  # more than any kind of camera needs to give up by itself
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 1.0
 _FROZEN_RETRY_S = 2.0
 _FIRST_FRAME_S = 2.0  # an opened camera may take so long for its first good frame
@@ -111,7 +112,7 @@ def open_frames(source: str, options: Options | None = None, every_frame: bool =
         every_frame: a recording's every frame, as fast as they are taken.
 
     Raises:
-        EdgecnnError: the source cannot be opened, or a live camera gave no frame yet.
+        EdgecnnError: the source cannot be opened, or not in 15 s, or a live camera gave no frame yet.
         UsageError: every frame of a live camera was asked for.
     """
     options = options or Options()
@@ -119,15 +120,16 @@ def open_frames(source: str, options: Options | None = None, every_frame: bool =
     def connect() -> Camera:
         return open_camera(source, options)
 
-    camera = _opened(connect)
+    camera = _opened(connect, shown(source))
     if camera.live and every_frame:
         camera.close()
         raise UsageError(f"{camera.name}: every frame is for recordings; a live camera gives its newest")
     return Every(camera, options) if camera.every or every_frame else Newest(camera, connect, options)
 
 
-def _opened(connect: Callable[[], Camera]) -> Camera:
-    """Opens in another thread, since Ctrl-C is not heard while a driver or a network camera is being opened."""
+def _opened(connect: Callable[[], Camera], name: str) -> Camera:
+    """Opens in another thread, since Ctrl-C is not heard while a driver or a network camera is being opened, and some
+    never come back: OpenCV waits for ever for a GStreamer pipeline that lacks an element."""
     future: Future[Camera] = Future()
 
     def work() -> None:
@@ -144,7 +146,12 @@ def _opened(connect: Callable[[], Camera]) -> Camera:
 
     try:
         threading.Thread(target=work, name="open camera", daemon=True).start()
+        end_s = time.monotonic() + _OPEN_S
         while not future.done():
+            if time.monotonic() > end_s:
+                raise EdgecnnError(
+                    f"{name}: does not open; try it with another program (received: nothing in {_OPEN_S:g} s)"
+                )
             wait([future], _WAIT_S)
         return future.result()
     except BaseException:

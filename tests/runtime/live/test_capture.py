@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import signal
 import socket
 import threading
 import time
@@ -17,6 +18,7 @@ from edgecnn_runtime.cameras import Options, open_camera
 from edgecnn_runtime.cameras.fake import Device, FakeCamera, Faults, draw_card, read_card
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError, UsageError
+from edgecnn_runtime.live import capture
 from edgecnn_runtime.live.capture import Every, Frames, Newest, open_frames
 
 LONG_S = 20.0
@@ -340,10 +342,6 @@ def test_a_network_camera_is_found_again_when_it_was_switched_off_and_on() -> No
 
 
 def test_ctrl_c_is_heard_while_a_camera_is_being_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    import signal
-
-    from edgecnn_runtime.live import capture
-
     opened = threading.Event()
     camera = Scripted([GOOD])
 
@@ -359,6 +357,20 @@ def test_ctrl_c_is_heard_while_a_camera_is_being_opened(monkeypatch: pytest.Monk
         open_frames("0")
     assert not camera.closed
     until(lambda: camera.closed)  # what opens too late is closed again
+
+
+def test_a_source_that_never_opens_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    camera = Scripted([GOOD])
+
+    def slow(source: str, options: Options) -> Scripted:
+        time.sleep(1.0)
+        return camera
+
+    monkeypatch.setattr(capture, "open_camera", slow)
+    monkeypatch.setattr(capture, "_OPEN_S", 0.2)
+    with pytest.raises(EdgecnnError, match=r"^http://\*\*\*@cam/x: does not open; .*nothing in 0.2 s"):
+        open_frames("http://me:secret@cam/x")
+    until(lambda: camera.closed)
 
 
 def test_a_source_that_cannot_be_opened_is_its_own_error() -> None:
