@@ -16,7 +16,7 @@ from edgecnn_runtime.errors import EdgecnnError
 
 def claims(source: str) -> bool:
     """Numbers, and names in /dev, also of what is not plugged in at the moment."""
-    return _number(source) is not None or source.startswith("/dev/")
+    return _number(source) is not None or (source.startswith("/dev/") and not os.path.exists(source))
 
 
 def connect(source: str, options: Options) -> OpenCvCamera:

@@ -48,6 +48,11 @@ def test_a_link_to_a_device_is_that_device(tmp_path: Path) -> None:
         open_camera(str(link))
 
 
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="no /dev/shm")
+def test_files_and_folders_in_dev_are_no_devices() -> None:
+    assert not device.claims("/dev/shm")
+
+
 def test_the_other_process_that_holds_a_device_is_named(tmp_path: Path) -> None:
     path = tmp_path / "video0"
     path.touch()
