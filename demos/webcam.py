@@ -2,38 +2,38 @@
 
     python demos/webcam.py ARTIFACT [CAMERA]
 
-ARTIFACT is a model file that edgecnn exported. CAMERA is a number (0, the first camera, where it is left out),
-a video file or a URL. End it with q in the window, or with Ctrl-C.
+ARTIFACT is a model file that edgecnn exported. CAMERA is a number (0, the first camera, where it is left out), a video
+file, a folder, a URL, picamera2:0 or fake: (a test card). End it with q in the window, or with Ctrl-C.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from contextlib import closing
 
 from edgecnn_runtime import Classifier, EdgecnnError
-from edgecnn_runtime.cameras import open_camera
+from edgecnn_runtime.live.capture import open_frames
+from edgecnn_runtime.live.decision import Rules, decide
 from edgecnn_runtime.live.observation import Observation
+from edgecnn_runtime.live.stats import Statistics
 from edgecnn_runtime.live.views import open_view
 
 
 def main(artifact: str, camera: str = "0") -> None:
-    # The file knows everything about the model: picture size, preprocessing, labels.
+    # The file knows everything about the model: picture size, preprocessing, labels, from where on it is unsure.
     classifier = Classifier.load(artifact)
+    rules, decision, statistics = Rules.of(classifier), None, Statistics()
     # "with" frees the camera and closes the window whatever happens. The view is a window where there is a display.
-    with open_camera(camera) as frames, closing(open_view("auto")) as view:
-        before = time.perf_counter()
-        for frame in frames:
+    with open_frames(camera) as frames, closing(open_view("auto")) as view:
+        for frame in frames:  # always the newest: those that came while the model was busy are left out
             # OpenCV's pictures are BGR, most others RGB: the wrong one costs accuracy and gives no error message.
             result = classifier.classify(frame.picture, color="bgr")
-            # Here is the place for what you want to do: result.label is the class, or None where the model is unsure;
-            # result.probability is how sure it is, 0 to 1; result.top(3) are the three best.
-            frame_age_ms = (time.monotonic() - frame.captured_s) * 1000
-            now = time.perf_counter()
-            if not view.show(Observation(frame, result, frame_age_ms, fps=1 / (now - before))):
+            # One frame says little. The decision averages over time, so that the answer does not flicker.
+            decision = decide(decision, frame.at_s, result.probabilities, rules)
+            # Here is the place for what you want to do: decision.label is the answer, None where the model is unsure;
+            # decision.event is the label once, when it has stood for half a second.
+            if not view.show(Observation(frame, result, decision, statistics.add(frame, result, frames.health()))):
                 break
-            before = now
 
 
 if __name__ == "__main__":

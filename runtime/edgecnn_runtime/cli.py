@@ -22,7 +22,7 @@ from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 LAB_COMMANDS = ("augment", "backbones", "check", "compare", "export", "quickstart", "train")
 LAB_INSTALL = "pip install 'edgecnn[cpu]'"
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED, TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM, as shells have it
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,8 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if not code and not isinstance(error, BrokenPipeError):
             print(f"edgecnn: error: the output cannot be written: {error.strerror}", file=sys.stderr)
         code = code or 1
-    if code == INTERRUPTED and arguments is None:
-        # A thread of TensorFlow's may be in the middle of a batch, and would abort a process that ends step by step.
+    if code in (INTERRUPTED, TERMINATED) and arguments is None:
+        # A thread of TensorFlow's may be in the middle of a batch, or another in a camera's driver, and would abort a
+        # process that ends step by step.
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)

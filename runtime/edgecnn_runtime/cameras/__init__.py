@@ -1,19 +1,39 @@
 """Cameras: one file per kind of source, which provides what `CameraModule` says.
 
 A source is `kind:rest`, which names the file, else the first kind whose `claims` says yes takes it.
+`edgecnn_runtime.live.capture` makes of an open camera what a program wants: the newest frame, or every one.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
-from collections.abc import Iterator
+import re
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
+# OpenCV waits 10 s for a frame of a V4L2 device that has none, and reads this when it first waits.
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "1")
+# FFmpeg reads this when it is first used; -8 is its AV_LOG_QUIET. What it would print is said once, by the error.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+from edgecnn_runtime.cameras._options import Flip, Options, Region, Rotation
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError
+
+__all__ = [
+    "Camera",
+    "CameraModule",
+    "Flip",
+    "Frame",
+    "Options",
+    "Region",
+    "Rotation",
+    "kinds",
+    "open_camera",
+    "shown",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,29 +42,43 @@ class Frame:
 
     Attributes:
         picture: ``(H, W, 3)`` uint8, 0-255, **BGR**, which is what OpenCV draws and shows: classify it with "bgr".
-        captured_s: when it left the camera, in seconds of `time.monotonic`.
-        index: 0 for the first frame, then counted up.
+            Nobody writes into it any more, so that threads can share it.
+        captured_s: when it left the camera, in seconds of `time.monotonic`; of a recording, when it was handed over.
+        index: 0 for the first good frame of the source, then counted up; frames that nobody took are counted too.
+        at_s: seconds since the first frame, by the source's own clock: a recording's time, however fast it is read.
     """
 
     picture: Picture
     captured_s: float
     index: int
+    at_s: float
 
 
 class Camera(Protocol):
-    """An open source of frames. Use it in a `with` statement, so that the device is free again whatever happens."""
+    """An open source of pictures, for one thread.
 
-    def __enter__(self) -> Self: ...
+    Attributes:
+        name: of the device, for messages; without a password.
+        live: whether it goes on without an end; a recording ends.
+        every: whether it is a collection that has no speed of its own, so that every picture counts.
+        fps: frames per second as the source states them; 0 where it does not.
+    """
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    name: str
+    live: bool
+    every: bool
+    fps: float
 
-    def __iter__(self) -> Iterator[Frame]:
-        """The frames, once, until a recording ends.
+    def read(self) -> tuple[Picture | None, float]:
+        """Waits for the next picture.
+
+        Returns:
+            (``(H, W, 3)`` uint8 BGR, 0-255, an array of its own, or None where it is damaged; when it was taken, in
+            seconds: of a live source by `time.monotonic`, of a recording from its beginning). The caller checks both.
 
         Raises:
-            EdgecnnError: there was no frame at all, or a live source stopped giving any.
+            EOFError: a recording is at its end.
+            EdgecnnError: the device is gone, or hangs; it has to be opened again.
         """
 
     def close(self) -> None:
@@ -57,8 +91,12 @@ class CameraModule(Protocol):
     def claims(self, source: str) -> bool:
         """Whether this kind takes a source that names no kind. Opens nothing."""
 
-    def connect(self, source: str) -> Camera:
-        """Opens a source, without its `kind:`. Raises EdgecnnError, with everything freed, where that fails."""
+    def connect(self, source: str, options: Options) -> Camera:
+        """Opens a source, without its `kind:`. Raises EdgecnnError, with everything freed, where that fails.
+
+        Args:
+            options: resolution and fps that a device may be asked for; that the pictures obey them is not its business.
+        """
 
 
 def kinds() -> tuple[str, ...]:
@@ -66,24 +104,35 @@ def kinds() -> tuple[str, ...]:
     return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 
 
-def open_camera(source: str) -> Camera:
+def open_camera(source: str, options: Options | None = None) -> Camera:
     """Opens a camera.
 
     Args:
-        source: a camera's number ("0"), a video file, a URL (rtsp, http), or `kind:rest` with a kind of `kinds`.
+        source: a camera's number ("0"), a video file, a folder, a URL (rtsp, http), or `kind:rest` with a kind of
+            `kinds`.
+        options: what the device is asked for.
 
     Raises:
         EdgecnnError: there is no such camera or file, or it cannot be opened.
     """
+    options = options or Options()
     kind, _, rest = source.partition(":")
     if kind in kinds():
-        return _module(kind).connect(rest)
+        return _module(kind).connect(rest, options)
     for module in map(_module, kinds()):
         if module.claims(source):
-            return module.connect(source)
+            return module.connect(source, options)
     raise EdgecnnError(
-        f"{source}: no such video file; a camera is a number, a video file, a URL or KIND:… ({', '.join(kinds())})"
+        f"{shown(source)}: no such video file; a camera is a number, a video file, a folder, a URL or KIND:… "
+        f"({', '.join(kinds())})"
     )
+
+
+def shown(source: str) -> str:
+    """A source as it may be printed: without user, password and parameters of its URLs, where secrets stand."""
+    source = re.sub(r"(?<=://)\S*@", "***@", source)
+    source = re.sub(r"(://[^\s?]*\?)\S+", r"\1***", source)
+    return re.sub(r"\b(user-id|user-pw|password)=\S+", r"\1=***", source)  # properties in GStreamer's pipelines
 
 
 def _module(kind: str) -> CameraModule:

@@ -2,29 +2,74 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from contextlib import closing
-from typing import Annotated
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Self
 
 import typer
 
-from edgecnn_runtime.cameras import open_camera
-from edgecnn_runtime.commands import _model, print_json
-from edgecnn_runtime.errors import UsageError
+from edgecnn_runtime.cameras import Options
+from edgecnn_runtime.commands import _model
+from edgecnn_runtime.errors import EdgecnnError, UsageError
+from edgecnn_runtime.live.capture import open_frames
+from edgecnn_runtime.live.decision import Rules
 from edgecnn_runtime.live.loop import run
-from edgecnn_runtime.live.observation import Observation
 from edgecnn_runtime.live.views import VIEWS, View, open_view
 
 
 def live(
     artifact: _model.Artifact,
-    camera: Annotated[str, typer.Option(help="A camera's number, a video file, or a URL (rtsp, http).")] = "0",
+    camera: Annotated[
+        str,
+        typer.Option(
+            help="A camera's number or device file, a video file, a folder of pictures, a URL (rtsp, http), "
+            "picamera2:0, gstreamer:PIPELINE, or fake: for a test card."
+        ),
+    ] = "0",
+    resolution: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT in pixels.", show_default=False)] = None,
+    fps: Annotated[float | None, typer.Option(help="At most so many frames per second.", show_default=False)] = None,
+    rotation: Annotated[int, typer.Option(help="0, 90, 180 or 270 degrees clockwise.")] = 0,
+    flip: Annotated[str, typer.Option(help="none, horizontal, vertical or both.")] = "none",
+    region: Annotated[
+        str | None,
+        typer.Option(help="Look at LEFT,TOP,WIDTH,HEIGHT only, fractions of the turned picture.", show_default=False),
+    ] = None,
+    every_frame: Annotated[
+        bool, typer.Option("--every-frame", help="A video file's every frame, as fast as it goes.")
+    ] = False,
     frames: Annotated[int | None, typer.Option(min=1, help="End after so many frames.", show_default=False)] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Say unsure below this probability.", show_default=False)
+        float | None,
+        typer.Option(help='Say "unknown" below this probability; the model has its own.', show_default=False),
     ] = None,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object per frame and nothing else.")] = False,
-    view: Annotated[str, typer.Option(help="auto, window or terminal.")] = "auto",
+    smoothing_ms: Annotated[float, typer.Option(help="Time constant of the averaged probabilities.")] = 150.0,
+    hysteresis: Annotated[float, typer.Option(help="By how much another label must lead, 0 to 1.")] = 0.1,
+    min_duration_ms: Annotated[float, typer.Option(help="A label that stands for so long is an event.")] = 500.0,
+    cooldown_ms: Annotated[float, typer.Option(help="No second event of a label for so long.")] = 2000.0,
+    view: Annotated[
+        list[str] | None, typer.Option(help="auto, window or terminal; may be repeated.", show_default=False)
+    ] = None,
+    jsonl: Annotated[
+        str | None, typer.Option(help="Write one JSON object per frame to FILE; - is stdout.", show_default=False)
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="Write what the window shows to FILE.mp4 or .avi.", show_default=False)
+    ] = None,
+    snapshots: Annotated[
+        Path | None, typer.Option(help="Save the frame of every event in this folder.", show_default=False)
+    ] = None,
+    snapshot_label: Annotated[
+        list[str] | None, typer.Option(help="Only events of this label; may be repeated.", show_default=False)
+    ] = None,
+    stats: Annotated[
+        Path | None, typer.Option(help="Keep frame age, drops and reconnections in FILE.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
     threads: _model.Threads = 1,
     size: _model.Size = None,
     range: _model.Range = None,
@@ -32,45 +77,105 @@ def live(
     fit: _model.Fit = "crop",
     logits: _model.Logits = False,
 ) -> int:
-    """Classify what a camera sees, until q, Esc or Ctrl-C. A video file is read frame by frame, as fast as possible.
+    """Classify what a camera sees, until q, Esc or Ctrl-C. A video file plays at its own speed.
 
     Example: edgecnn live efficientnet_lite0-int8.tflite --camera 0
     """
-    if view not in VIEWS:
-        raise UsageError(f"--view is {', '.join(VIEWS)} (received: {view})")
-    if jsonl and view == "terminal":
-        raise UsageError("--jsonl and --view terminal both write to stdout; leave one out")
+    options = Options.parse(resolution, fps, rotation, flip, region)
+    names = _view_names(view, jsonl)
+    if snapshot_label and snapshots is None:
+        raise UsageError("--snapshot-label needs --snapshots FOLDER")
+    for path in (None if jsonl in (None, "-") else Path(str(jsonl)), video, stats):
+        if path is not None and path.is_file() and not overwrite:
+            raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
     classifier = _model.open_classifier(artifact, threads, size, range, labels, fit, logits)
+    rules = replace(
+        Rules.of(classifier),
+        smoothing_ms=smoothing_ms,
+        hysteresis=hysteresis,
+        min_duration_ms=min_duration_ms,
+        cooldown_ms=cooldown_ms,
+    )
     if threshold is not None:
+        rules = replace(rules, threshold=threshold)
         classifier.reject_threshold = threshold
-    with open_camera(camera) as source:
-        views: list[View] = [_JsonLines()] if jsonl else []
-        if not jsonl or view == "window":
-            views.append(open_view(view))
-        with closing(views[-1]):
-            summary = run(classifier, source, views, frames)
-    print(summary, file=sys.stderr if jsonl else sys.stdout)
+    with ExitStack() as stack:
+        signals = stack.enter_context(_Signals())
+        source = stack.enter_context(open_frames(camera, options, every_frame))
+        views: list[View] = []
+
+        def add(opened: View) -> None:
+            views.append(opened)
+            stack.callback(opened.close)
+
+        # Imported where they are wanted: each costs some of the time to the first answer. The statistics come first, so
+        # that they hold the frame with which another one fails.
+        if stats is not None:
+            from edgecnn_runtime.live.views.stats_file import StatsFile
+
+            file = StatsFile(stats, source.name)
+            add(file)
+        for name in names:
+            add(open_view(name))
+        if jsonl is not None:
+            from edgecnn_runtime.live.views.jsonl import JsonLines
+
+            add(JsonLines(None if jsonl == "-" else Path(jsonl)))
+        if video is not None:
+            from edgecnn_runtime.live.views.video import VideoFile
+
+            add(VideoFile(video, source.fps))
+        if snapshots is not None:
+            from edgecnn_runtime.live.views.snapshots import Snapshots
+
+            add(Snapshots(snapshots, snapshot_label or [], rules.labels))
+        signals.running = True
+        summary = run(classifier, source, views, rules, frames, signals.stop)
+        if stats is not None:
+            file.finish(summary.stats)
+    print(summary, file=sys.stderr if jsonl == "-" else sys.stdout)
     # As shells have it: a script can tell that somebody stopped it from a video that ended.
-    return 130 if summary.interrupted else 0
+    return 128 + signals.received if summary.interrupted else 0
 
 
-class _JsonLines:
-    def show(self, observation: Observation) -> bool:
-        result, timings = observation.result, observation.result.timings
-        payload = {
-            "frame": observation.frame.index,
-            "label": result.label,
-            "probability": result.probability,
-            "frame_age_ms": round(observation.frame_age_ms, 3),
-            "timings_ms": {
-                "preprocess": round(timings.preprocess_ms, 3),
-                "inference": round(timings.inference_ms, 3),
-                "total": round(timings.total_ms, 3),
-            },
-        }
-        print_json("live", payload)
-        sys.stdout.flush()  # whoever reads the pipe acts on it now
-        return True
+def _view_names(view: list[str] | None, jsonl: str | None) -> list[str]:
+    for name in view or ():
+        if name not in VIEWS:
+            raise UsageError(f"--view is {', '.join(VIEWS)} (received: {name})")
+    if jsonl == "-" and "terminal" in (view or ()):
+        raise UsageError("--jsonl - and --view terminal both write to stdout; leave one out")
+    if jsonl == "-":
+        return ["window"] if "window" in (view or ()) else []
+    return list(dict.fromkeys(view or ["auto"]))
 
-    def close(self) -> None:
-        pass
+
+class _Signals:
+    """Ctrl-C and SIGTERM end the loop after the frame at hand, with everything flushed; outside the loop, and a second
+    time, they are a KeyboardInterrupt.
+
+    Attributes:
+        running: whether the loop runs.
+        stop: set by the first signal.
+        received: the last signal's number.
+    """
+
+    def __init__(self) -> None:
+        self.running = False
+        self.stop = threading.Event()
+        self.received = int(signal.SIGINT)
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        if not self.running or self.stop.is_set():
+            raise KeyboardInterrupt
+        self.stop.set()

@@ -1,20 +1,19 @@
-"""The loop: every frame through the classifier and to the views."""
+"""The loop: every frame through the classifier and the decision, and to the views."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections import deque
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgecnn_runtime.cameras import Frame
 from edgecnn_runtime.classifier import Classifier
+from edgecnn_runtime.live.capture import Frames
+from edgecnn_runtime.live.decision import Decision, Rules, decide
 from edgecnn_runtime.live.observation import Observation
+from edgecnn_runtime.live.stats import Statistics, Stats
 from edgecnn_runtime.live.views import View
 
-_FPS_FRAMES = 30
-_MEDIAN_FRAMES = 10_000  # bounds the memory of a program that runs for months
+_WAIT_S = 0.1  # how often the views hear of a camera that gives nothing, and a signal is heard
 
 
 @dataclass(frozen=True)
@@ -22,47 +21,64 @@ class Summary:
     """How a run went.
 
     Attributes:
-        seconds: from before the first frame to the end, waiting for the camera included.
-        median_inference_ms: over the last 10,000 frames; None without a frame.
-        interrupted: whether Ctrl-C ended it.
+        stats: at its end.
+        interrupted: whether Ctrl-C or `stop` ended it.
     """
 
-    frames: int
-    seconds: float
-    median_inference_ms: float | None
+    stats: Stats
     interrupted: bool
 
     def __str__(self) -> str:
-        if self.median_inference_ms is None:
+        stats = self.stats
+        if stats.inference_ms.p50 is None:
             return "no frames"
-        speed = f"{self.frames / self.seconds:.1f} FPS, inference {self.median_inference_ms:.2f} ms (median)"
-        return f"frames: {self.frames} in {self.seconds:.2f} s, {speed}"
+        health = stats.health
+        return (
+            f"frames: {stats.frames} in {stats.seconds:.2f} s, {stats.frames / max(stats.seconds, 1e-9):.1f} FPS, "
+            f"inference {stats.inference_ms.p50:.2f} ms (median), frame age {stats.age_ms} (p50/p95/p99), "
+            f"dropped {health.dropped}, bad {health.bad}, reconnections {health.reconnections}"
+        )
 
 
-def run(classifier: Classifier, frames: Iterable[Frame], views: Sequence[View], limit: int | None = None) -> Summary:
-    """Classifies frame after frame until they end, a view is closed, `limit` frames are done, or Ctrl-C.
+def run(
+    classifier: Classifier,
+    frames: Frames,
+    views: Sequence[View],
+    rules: Rules | None = None,
+    limit: int | None = None,
+    stop: threading.Event | None = None,
+) -> Summary:
+    """Classifies frame after frame until they end, a view is closed, `limit` frames are done, Ctrl-C, or `stop` is set.
 
-    Closing camera and views is the caller's, who opened them.
+    The views are called from this thread alone. Closing camera and views is the caller's, who opened them.
+
+    Args:
+        rules: of the decision; the model's own where they are left out.
 
     Raises:
         EdgecnnError: the camera or the model failed.
+        Exception: whatever a view raises.
     """
-    start = time.perf_counter()
-    ends = deque([start], maxlen=_FPS_FRAMES + 1)
-    inference_ms: deque[float] = deque(maxlen=_MEDIAN_FRAMES)
+    rules = rules or Rules.of(classifier)
+    statistics = Statistics()
+    decision: Decision | None = None
     count, interrupted = 0, False
     try:
-        for frame in frames:
+        while not (interrupted := stop is not None and stop.is_set()):
+            try:
+                frame = frames.next(_WAIT_S)
+            except EOFError:
+                break
+            if frame is None:
+                if not all([view.wait(statistics.now(frames.health())) for view in views]):
+                    break
+                continue
             result = classifier.classify(frame.picture, "bgr")
-            frame_age_ms = (time.monotonic() - frame.captured_s) * 1e3
-            ends.append(time.perf_counter())
-            inference_ms.append(result.timings.inference_ms)
+            decision = decide(decision, frame.at_s, result.probabilities, rules)
+            observation = Observation(frame, result, decision, statistics.add(frame, result, frames.health()))
             count += 1
-            fps = (len(ends) - 1) / (ends[-1] - ends[0])
-            observation = Observation(frame, result, frame_age_ms, fps)
             if not all([view.show(observation) for view in views]) or count == limit:
                 break
     except KeyboardInterrupt:
         interrupted = True
-    median = statistics.median(inference_ms) if inference_ms else None
-    return Summary(count, time.perf_counter() - start, median, interrupted)
+    return Summary(statistics.now(frames.health()), interrupted)

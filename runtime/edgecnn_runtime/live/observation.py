@@ -6,23 +6,44 @@ from dataclasses import dataclass
 
 from edgecnn_runtime.cameras import Frame
 from edgecnn_runtime.classifier import Result
+from edgecnn_runtime.live.decision import Decision
+from edgecnn_runtime.live.stats import Stats
 
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """A frame and what the model says about it.
+    """A frame, what the model says about it, and what is decided. Nothing in it changes any more: threads can share it.
 
     Attributes:
-        frame_age_ms: from the frame's capture until the result was there.
-        fps: frames per second over the last frames, everything included.
+        result: of this frame alone.
+        decision: the answer, by this frame and those before.
+        stats: of the run so far.
     """
 
     frame: Frame
     result: Result
-    frame_age_ms: float
-    fps: float
+    decision: Decision
+    stats: Stats
 
     @property
     def caption(self) -> str:
-        """Label and probability for people; "unsure" below the reject threshold."""
-        return f"{self.result.label or 'unsure'} {self.result.probability:.1%}"
+        """Answer and probability for people; "unknown" below the reject threshold."""
+        return f"{self.decision.label or 'unknown'} {self.decision.probability:.1%}"
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the camera, in a few words; empty where nothing is."""
+        return trouble(self.stats)
+
+
+_TROUBLES = {
+    "ok": "",
+    "lost": "camera lost, trying again",
+    "frozen": "camera frozen, trying again",
+    "black": "camera sees black",
+}
+
+
+def trouble(stats: Stats) -> str:
+    """See `Observation.trouble`."""
+    return _TROUBLES[stats.health.state]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,24 +18,56 @@ import pytest
 from edgecnn_runtime.cameras import Frame
 from edgecnn_runtime.classifier import Result, Timings
 from edgecnn_runtime.errors import EdgecnnError, UsageError
+from edgecnn_runtime.live.capture import Health
+from edgecnn_runtime.live.decision import Decision
 from edgecnn_runtime.live.observation import Observation
+from edgecnn_runtime.live.stats import Percentiles, Stats
 from edgecnn_runtime.live.views import open_view, window
+from edgecnn_runtime.live.views.jsonl import JsonLines
+from edgecnn_runtime.live.views.snapshots import Snapshots
+from edgecnn_runtime.live.views.stats_file import StatsFile
 from edgecnn_runtime.live.views.terminal import TerminalView
+from edgecnn_runtime.live.views.video import VideoFile
+from edgecnn_runtime.live.watchdog import State
 
 
-def observation(label: str | None, shape: tuple[int, int] = (120, 160)) -> Observation:
-    result = Result(label, 0.975, np.array([0.975, 0.025], np.float32), (label or "a", "b"), Timings(0, 1, 2))
-    return Observation(Frame(np.full((*shape, 3), 200, np.uint8), time.monotonic(), 0), result, 3.5, 25.0)
+def observation(
+    label: str | None,
+    shape: tuple[int, int] = (120, 160),
+    state: State = "ok",
+    index: int = 0,
+    event: str | None = None,
+) -> Observation:
+    probabilities = np.array([0.975, 0.025], np.float32)
+    result = Result(label, 0.975, probabilities, (label or "a", "b"), Timings(0, 1, 2))
+    frame = Frame(np.full((*shape, 3), 200, np.uint8), time.monotonic(), index, index / 25)
+    decision = Decision(label, 0.975, event, 0.0, 0.0, probabilities)
+    ages = Percentiles(30, 40, 50)
+    return Observation(frame, result, decision, Stats(index + 1, 1.0, 25.0, 3.5, ages, ages, Health(state, dropped=7)))
 
 
-def test_a_pipe_gets_a_line_when_the_label_changes_and_the_last_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_a_line_when_the_answer_changes_and_the_last_one(capsys: pytest.CaptureFixture[str]) -> None:
     view = TerminalView()
-    for label in ("hat", "hat", "épée", "épée", None, "hat", "hat"):
-        assert view.show(observation(label))
+    for index, label in enumerate(("hat", "hat", "épée", "épée", None, "hat", "hat")):
+        assert view.show(replace(observation(label), stats=Stats(fps=25 - index)))
+    view.close()
     view.close()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["hat", "épée", "unsure", "hat", "hat"]
-    assert lines[0] == "hat 97.5%  25.0 FPS  inference 2.0 ms"
+    assert [line.split()[0] for line in lines] == ["hat", "épée", "unknown", "hat", "hat"]
+
+
+def test_a_line_says_how_the_camera_does(capsys: pytest.CaptureFixture[str]) -> None:
+    view, stats = TerminalView(), Stats(health=Health("lost", bad=2, reconnections=1))
+    view.show(observation("hat"))
+    view.show(observation("hat", state="black"))
+    view.wait(stats)
+    view.wait(stats)
+    view.wait(Stats())  # a camera that is only slow is nothing to speak of
+    assert capsys.readouterr().out.splitlines() == [
+        "hat 97.5%  25.0 FPS  inference 2.0 ms  age 30/40/50 ms  dropped 7",
+        "camera sees black: hat 97.5%  25.0 FPS  inference 2.0 ms  age 30/40/50 ms  dropped 7",
+        "camera lost, trying again: no frame  age -/-/- ms  dropped 0  bad 2  reconnected 1",
+    ]
 
 
 def test_a_pipe_gets_a_line_a_second(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,8 +108,9 @@ def test_the_drawn_picture_fits_a_screen_and_leaves_the_frame_alone(
     assert picture.shape == (*expected, 3)
     assert picture.dtype == np.uint8
     assert (seen.frame.picture == before).all()
-    assert (picture[: expected[0] // 2] == 200).all()
+    assert (picture[expected[0] // 4 : expected[0] // 2] == 200).all()
     assert (picture[-40:] > 250).any()
+    assert picture[: window._MARGIN_PX * 2].max() > picture[0].max()  # the status, small in a narrow picture
 
 
 def test_a_long_label_is_drawn_whole() -> None:
@@ -114,3 +151,96 @@ def test_the_views_need_no_display_to_be_imported() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     code = "import edgecnn_runtime.live.loop, edgecnn_runtime.live.views.window"
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+
+
+def test_json_lines_are_whole_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "out.jsonl"
+    view = JsonLines(path)
+    view.show(observation("épée"))
+    view.show(observation(None, state="frozen", index=1))
+    first, second = map(json.loads, path.read_text("utf-8").splitlines())  # before it is closed
+    view.close()
+    view.close()
+    assert (first["label"], first["frame"], first["camera"]) == ("épée", 0, "ok")
+    assert (second["label"], second["at_s"], second["camera"]) == (None, 0.04, "frozen")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux")
+def test_a_full_disk_is_one_line() -> None:
+    view = JsonLines(Path("/dev/full"))
+    with pytest.raises(EdgecnnError, match=r"^/dev/full: cannot be written: No space left"):
+        view.show(observation("hat"))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".avi", ".MP4"])
+def test_a_video_keeps_the_frames_times_and_can_be_played(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out put{suffix}"
+    view = VideoFile(path, 25.0)
+    for index in (0, 1, 2, 10, 1000):  # eight frames apart, then a pause
+        view.show(observation("hat", (480, 640), index=index))
+        assert not path.exists()
+    view.close()
+    view.close()
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    pictures = []
+    while (reading := capture.read())[0]:
+        pictures.append(reading[1])
+    assert len(pictures) == 11 + 25
+    assert capture.get(cv2.CAP_PROP_FPS) == 25
+    assert pictures[0].shape == (480, 640, 3)
+    assert pictures[0][-40:].max() > 230  # the caption
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_video_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"a video is written as \.mp4 or \.avi \(received: \.gif\)"):
+        VideoFile(tmp_path / "out.gif", 25)
+    with pytest.raises(EdgecnnError, match="cannot be written: no folder"):
+        VideoFile(tmp_path / "no" / "out.mp4", 25)
+    view = VideoFile(tmp_path / "out.mp4", 0)
+    view.show(observation("hat"))
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("edgecnn_runtime.live.views.video.shutil.disk_usage", lambda _: usage(1_000_000))
+    monkeypatch.setattr("edgecnn_runtime.live.views.video._LOOK_S", 0)
+    with pytest.raises(EdgecnnError, match=r"the disk is full.*free: 1 of 32 MB"):
+        view.show(observation("hat", index=1))
+    view.close()
+    assert (tmp_path / "out.mp4").stat().st_size > 0  # what came before is kept
+
+
+def test_snapshots_are_the_frames_of_events_under_a_harmless_name(tmp_path: Path) -> None:
+    folder, label = tmp_path / "a" / "b", "../../ha t:épée"
+    view = Snapshots(folder, [label], [label, "hat"])
+    for index, event in enumerate((None, label, "hat", label)):
+        view.show(observation(event or "hat", index=index, event=event))
+    view.close()
+    files = sorted(folder.iterdir())
+    assert [file.suffix for file in files] == [".jpg", ".jpg"]
+    assert [file.stem.rsplit("-", 1)[1] for file in files] == ["000001", "000003"]
+    assert all("_ha_t_épée" in file.name for file in files)
+    assert list(tmp_path.iterdir()) == [tmp_path / "a"]
+    picture = cv2.imread(str(files[0]))
+    assert picture is not None
+    assert abs(picture.astype(int) - 200).max() <= 3  # no caption
+
+
+def test_snapshots_of_a_label_that_is_not_there_and_in_a_file_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the model has no label 'dog' \\(it has: cat, hat"):
+        Snapshots(tmp_path, ["dog"], ["cat", "hat"])
+    (tmp_path / "file").touch()
+    with pytest.raises(EdgecnnError, match="file: cannot be made"):
+        Snapshots(tmp_path / "file", [], ["cat", "hat"])
+
+
+def test_the_statistics_file_is_there_from_the_beginning_and_whole_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "stats.json"
+    view = StatsFile(path, "camera 0")
+    assert json.loads(path.read_text("utf-8"))["frames"] == 0
+    view.show(observation("hat", index=41))
+    view.close()
+    document = json.loads(path.read_text("utf-8"))
+    assert (document["frames"], document["camera"], document["dropped"]) == (42, "camera 0", 7)
+    assert document["age_ms"] == {"p50": 30, "p95": 40, "p99": 50}
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(EdgecnnError, match="cannot be written"):
+        StatsFile(tmp_path / "no" / "stats.json", "camera 0")

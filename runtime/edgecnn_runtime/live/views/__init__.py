@@ -1,4 +1,8 @@
-"""Views: where observations are shown, one file each."""
+"""Views: where observations go, one file each. Those that are screens are `VIEWS`; the others write files.
+
+The loop calls them one after the other from its own thread. What they are given never changes afterwards, so a view may
+hand it to threads of its own.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,22 @@ from typing import Protocol
 
 from edgecnn_runtime.errors import UsageError
 from edgecnn_runtime.live.observation import Observation
+from edgecnn_runtime.live.stats import Stats
 
 VIEWS = ("auto", "window", "terminal")
 
 
 class View(Protocol):
-    """Something that shows observations."""
+    """Something that observations go to. An exception that it raises ends the run, in order."""
 
     def show(self, observation: Observation) -> bool:
-        """Shows one; False where the user has asked to end."""
+        """Takes one; False where the user has asked to end."""
+
+    def wait(self, stats: Stats) -> bool:
+        """Called about ten times a second while there is no frame; `stats.health` says why. False as in `show`."""
 
     def close(self) -> None:
-        """Leaves the screen tidy."""
+        """Leaves the screen tidy, or the file whole; again is harmless."""
 
 
 def open_view(name: str) -> View:

@@ -8,44 +8,61 @@ import time
 
 from rich.cells import set_cell_size
 
-from edgecnn_runtime.live.observation import Observation
+from edgecnn_runtime.live.observation import Observation, trouble
+from edgecnn_runtime.live.stats import Stats
 
 _REDRAW_S = 0.1  # faster than an eye reads; a slow connection would hold up the frames
 _LINE_S = 1.0
 
 
 class TerminalView:
-    """Writes to stdout. In a file or pipe: a line whenever the label changes, and at least one a second."""
+    """Writes to stdout. In a file or pipe: a line when the answer or the camera's state changes, and one a second."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
-        self._last: Observation | None = None
-        self._written: Observation | None = None
+        self._last: str | None = None
+        self._written: str | None = None
+        self._said: tuple[str | None, str] | None = None
         self._written_s = 0.0
 
     def show(self, observation: Observation) -> bool:
         """See `edgecnn_runtime.live.views.View`."""
-        self._last = observation
-        due = time.monotonic() - self._written_s >= (_REDRAW_S if self._terminal else _LINE_S)
-        changed = self._written is None or observation.result.label != self._written.result.label
-        if due or (changed and not self._terminal):
-            self._write(observation)
+        stats = observation.stats
+        speed = f"{stats.fps:.1f} FPS  inference {observation.result.timings.inference_ms:.1f} ms"
+        self._say(f"{observation.caption}  {speed}", stats, observation.decision.label)
+        return True
+
+    def wait(self, stats: Stats) -> bool:
+        """See `edgecnn_runtime.live.views.View`."""
+        if trouble(stats):
+            self._say(stats.health.detail or "no frame", stats, None)
         return True
 
     def close(self) -> None:
         """Writes the last observation, if it is not written yet, and ends the line."""
-        if self._last is not None and self._last is not self._written:
+        if self._last is not None and self._last != self._written:
             self._write(self._last)
         if self._terminal and self._last is not None:
             print(flush=True)
+        self._last = None
 
-    def _write(self, observation: Observation) -> None:
-        self._written, self._written_s = observation, time.monotonic()
-        speed = f"{observation.fps:.1f} FPS  inference {observation.result.timings.inference_ms:.1f} ms"
-        line = f"{observation.caption}  {speed}"
+    def _say(self, words: str, stats: Stats, label: str | None) -> None:
+        health = stats.health
+        words = f"{words}  age {stats.age_ms}  dropped {health.dropped}"
+        counts = ((health.bad, "bad"), (health.reconnections, "reconnected"))
+        words += "".join(f"  {name} {count}" for count, name in counts if count)
+        # First, since a terminal may be too narrow for all of it.
+        self._last = f"{trouble(stats)}: {words}" if trouble(stats) else words
+        due = time.monotonic() - self._written_s >= (_REDRAW_S if self._terminal else _LINE_S)
+        said = (label, trouble(stats))
+        if due or (said != self._said and not self._terminal):
+            self._write(self._last)
+            self._said = said
+
+    def _write(self, line: str) -> None:
+        self._written, self._written_s = line, time.monotonic()
         if self._terminal:
             # Filled up with blanks to cover the line before, one short of the width so that nothing wraps.
-            line = set_cell_size(line, shutil.get_terminal_size().columns - 1)
-            print(f"\r{line}", end="", flush=True)
+            print(f"\r{set_cell_size(line, shutil.get_terminal_size().columns - 1)}", end="", flush=True)
         else:
             print(line, flush=True)

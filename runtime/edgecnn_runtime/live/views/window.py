@@ -13,7 +13,8 @@ import numpy as np
 
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError
-from edgecnn_runtime.live.observation import Observation
+from edgecnn_runtime.live.observation import Observation, trouble
+from edgecnn_runtime.live.stats import Stats
 
 NAME = "edgecnn"
 _FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
@@ -65,16 +66,27 @@ class WindowView:
         if not self._shown:
             cv2.resizeWindow(NAME, picture.shape[1], picture.shape[0])
             self._shown = True
-        title = f"{NAME}: {observation.result.label or 'unsure'}"
-        if title != self._title:
-            cv2.setWindowTitle(NAME, title)
-            self._title = title
+        self._set_title(observation.decision.label or "unknown")
         cv2.imshow(NAME, picture)
         return cv2.waitKey(1) & 0xFF not in _ENDING_KEYS and _is_open()
+
+    def wait(self, stats: Stats) -> bool:
+        """See `edgecnn_runtime.live.views.View`. The last picture stays, and the title says what is wrong."""
+        if self._shown and not _is_open():
+            return False
+        if trouble(stats):
+            self._set_title(trouble(stats))
+        return cv2.waitKey(1) & 0xFF not in _ENDING_KEYS
 
     def close(self) -> None:
         """Closes the window."""
         cv2.destroyAllWindows()
+
+    def _set_title(self, words: str) -> None:
+        title = f"{NAME}: {words}"
+        if title != self._title:
+            cv2.setWindowTitle(NAME, title)
+            self._title = title
 
 
 def _is_open() -> bool:
@@ -85,7 +97,7 @@ def _is_open() -> bool:
 
 
 def draw(observation: Observation) -> Picture:
-    """The frame in a size for the screen, with a caption.
+    """The frame in a size for the screen, with a caption, and a line above that says how the camera does.
 
     Returns:
         ``(H, W, 3)`` uint8, BGR, 0-255, a new array; at most 1280x720, and 480 high where the frame is smaller.
@@ -94,13 +106,25 @@ def draw(observation: Observation) -> Picture:
     scale = min(max(1.0, _MIN_HEIGHT_PX / rows), _MAX_HEIGHT_PX / rows, _MAX_WIDTH_PX / columns)
     size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     picture = np.asarray(cv2.resize(observation.frame.picture, size, interpolation=cv2.INTER_LINEAR), np.uint8)
-    text = _drawable(f"{observation.caption}  {observation.fps:.0f} FPS")
-    font, font_scale = cv2.FONT_HERSHEY_SIMPLEX, 1.0
-    (width, height), _ = cv2.getTextSize(text, font, font_scale, 2)
-    font_scale *= min(1.0, (size[0] - 2 * _MARGIN_PX) / width)
-    picture[-(height + 2 * _MARGIN_PX) :] //= 3  # white reads on any picture once it is darkened
-    cv2.putText(picture, text, (_MARGIN_PX, size[1] - _MARGIN_PX), font, font_scale, (255, 255, 255), 2, cv2.LINE_AA)
+    stats = observation.stats
+    health = stats.health
+    _write(picture, f"{observation.caption}  {stats.fps:.0f} FPS", 1.0, top=False)
+    status = f"age {stats.age_ms}  dropped {health.dropped}  bad {health.bad}  reconnected {health.reconnections}"
+    _write(picture, f"{observation.trouble}  {status}" if observation.trouble else status, 0.5, top=True)
     return picture
+
+
+def _write(picture: Picture, text: str, font_scale: float, top: bool) -> None:
+    """A line of white text in a darkened strip, as large as asked or as fits."""
+    font, thickness, rows = cv2.FONT_HERSHEY_SIMPLEX, 2 if font_scale >= 1 else 1, picture.shape[0]
+    text = _drawable(text)
+    (width, height), _ = cv2.getTextSize(text, font, font_scale, thickness)
+    font_scale *= min(1.0, (picture.shape[1] - 2 * _MARGIN_PX) / width)
+    strip = height + 2 * _MARGIN_PX
+    shaded = picture[:strip] if top else picture[-strip:]
+    shaded //= 3  # white reads on any picture once it is darkened
+    place = (_MARGIN_PX, _MARGIN_PX + height if top else rows - _MARGIN_PX)
+    cv2.putText(picture, text, place, font, font_scale, (255, 255, 255), thickness, cv2.LINE_AA)
 
 
 def _drawable(text: str) -> str:

@@ -1,0 +1,33 @@
+"""Video files by OpenCV's FFmpeg."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+
+from edgecnn_runtime.cameras._opencv import OpenCvCamera, silence
+from edgecnn_runtime.cameras._options import Options
+from edgecnn_runtime.errors import EdgecnnError
+
+
+def claims(source: str) -> bool:
+    """Existing files."""
+    return Path(source).is_file()
+
+
+def connect(source: str, options: Options) -> OpenCvCamera:
+    """Opens a video file. Raises EdgecnnError."""
+    if not Path(source).is_file():
+        raise EdgecnnError(f"{source}: no such video file")
+    silence()
+    # FFmpeg alone: OpenCV's other readers print, and take a picture's name for that of a numbered series. The path
+    # is made absolute since FFmpeg would take the beginning of "a:b.avi" for a protocol.
+    capture = cv2.VideoCapture(os.path.abspath(source), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        capture.release()
+        raise EdgecnnError(
+            f"{source}: not a video, damaged, or of a kind that OpenCV does not read; save it as MP4 (H.264) or AVI"
+        )
+    return OpenCvCamera(capture, source, live=False)
