@@ -2,7 +2,7 @@
 
 fast      the frozen backbone runs once, in the device's engine; the head is trained on its features
 standard  fast, then the backbone is tuned with it, and the head fitted again on what the backbone has become
-best      the same, longer, with strong augmentation
+best      standard, and on from there, longer and with strong augmentation
 scratch   the whole network from random weights
 course    as the textbooks have it: the head in front of the frozen backbone, then the last layers at a low rate
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +40,7 @@ from edgecnn.training.fit import (
     watchers,
 )
 from edgecnn.training.head import add_pooling, build, build_head, by_class, fold, predict, standardization
-from edgecnn.training.options import HeadOptions, Optimization
+from edgecnn.training.options import Augmentation, HeadOptions, Optimization
 from edgecnn.training.run import MEASURED_OF_TRAIN, SPLITS, TUNING_RECIPES, Config
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ if TYPE_CHECKING:
 
 CALIBRATION_PICTURES = 32
 FLOAT_STEP = 6  # every which picture is also seen by the float backbone
-# int8 features that are farther off than this are noise; EfficientNet-Lite0 was seen at 0.18 on photos of clothes and
-# at 0.36 on tiny grey pictures, and both made a better head.
+# int8 features that are farther off than this are noise and teach the head nothing.
 MAX_RELATIVE_ERROR = 0.7
 
+LIGHT_EPOCHS, LIGHT_AVERAGING = 8, 0.99  # of the first tuning of `best`: as `standard` has them
 MIN_COPIES = 0.01  # share of near-duplicates below which nothing worth telling could be feigned
 
 Progress = Callable[[str, int, int], None]
@@ -121,8 +122,12 @@ def train(job: Job) -> tuple[Indexes, Probabilities]:
         _stage(job, "head", lambda: head_on_features(job, "head", config.optimization, config.head))
     elif config.recipe in TUNING_RECIPES:
         _stage(job, "head", lambda: head_on_features(job, "head", beside_tuning(config), HeadOptions()))
-        _stage(job, "backbone", lambda: whole(job, "backbone", config.tuning.unfreeze, config.optimization))
-        _stage(job, "refit", lambda: refit(job))
+        before = "head"
+        for name, options, augmentation in tunings(config):
+            again = f"{name}-refit"
+            _stage(job, name, partial(whole, job, name, config.tuning.unfreeze, options, augmentation))
+            _stage(job, again, partial(refit, job, again, before))
+            before = again
     elif config.recipe == "scratch":
         _stage(job, "network", lambda: whole(job, "network", "all", config.optimization))
     else:
@@ -157,6 +162,17 @@ def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
     number = 1 + int(job.history[-1]["stage"]) if job.history else 1
     job.history += [{"stage": number, **row} for row in rows]
     job.each_epoch(job.history)
+
+
+def tunings(config: Config) -> list[tuple[str, Optimization, Augmentation]]:
+    """How the backbone is tuned, one time after the other: of ``best`` first as ``standard`` does it, since strong
+    augmentation needs more pictures than some have, and validation decides."""
+    strong = ("backbone", config.optimization, config.augmentation)
+    if config.recipe != "best":
+        return [strong]
+    own = config.optimization
+    lightly = replace(own, epochs=min(own.epochs, LIGHT_EPOCHS), averaging=min(own.averaging, LIGHT_AVERAGING))
+    return [("light", lightly, replace(config.augmentation, randaugment=0.0, mixup=0.0, cutmix=0.0)), strong]
 
 
 def beside_tuning(config: Config) -> Optimization:
@@ -294,7 +310,7 @@ def _fit_head(
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
-def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], Batch]]:
+def batches(job: Job, options: Optimization, augmentation: Augmentation) -> tuple[int, Callable[[int, int], Batch]]:
     """How many batches an epoch has, and the function that makes one of augmented training pictures: (epoch, number)
     to ``(N, H, W, 3)`` float32 RGB 0-255, targets, weights. It depends on the seed and its arguments alone."""
     config, pictures = job.config, job.pictures
@@ -307,13 +323,13 @@ def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], 
         chosen = order[number * options.batch_size : (number + 1) * options.batch_size]
         views = [
             augment(
-                np.asarray(pictures.pixels[i]), config.augmentation,
+                np.asarray(pictures.pixels[i]), augmentation,
                 np.random.default_rng((config.seed, epoch, number, place)), config.height, config.width,
             )
             for place, i in enumerate(chosen)
         ]  # fmt: skip
         rng = np.random.default_rng((config.seed, epoch, number))
-        pixels, wanted = mix(np.stack(views).astype(np.float32), job.targets(chosen), config.augmentation, rng)
+        pixels, wanted = mix(np.stack(views).astype(np.float32), job.targets(chosen), augmentation, rng)
         return pixels, wanted, picture_weights(wanted, weights)
 
     return -(-len(train) // options.batch_size), batch
@@ -328,30 +344,31 @@ def measure(job: Job) -> tuple[float, float]:
     return float(-np.log(np.maximum(of_truth, 1e-7)).mean()), float((probabilities.argmax(1) == truth).mean())
 
 
-def refit(job: Job) -> Rows:
+def refit(job: Job, name: str, before: str) -> Rows:
     """The head once more on features, now of the tuned backbone.
 
     It was tuned on mixed and distorted pictures with a loss for them, by a backbone that kept moving; and it has not
-    seen what quantization does to the tuned backbone. Kept is what wins on validation: that, the tuned head, or the
-    first head on the backbone as it was.
+    seen what quantization does to the tuned backbone. Kept is what wins on validation: that, the tuned head, or what
+    the stage `before` the tuning gave.
     """
     tuned = job.model.get_weights()
-    rows = head_on_features(job, "refit", beside_tuning(job.config), HeadOptions())
+    rows = head_on_features(job, name, beside_tuning(job.config), HeadOptions())
     candidates = {"refitted": job.model.get_weights(), job.notes.get("kept", "trained"): tuned}
-    _restore(job, "head")
-    candidates["start"] = job.model.get_weights()
+    _restore(job, before)
+    candidates["start" if before == "head" else "lightly"] = job.model.get_weights()
     job.notes["kept"] = keep_winner(job.model, candidates, lambda: measure(job))
     return rows
 
 
-def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
-    """Head and some or all layers of the backbone, on a new random view of every picture in every epoch.
+def whole(job: Job, name: str, layers: str, options: Optimization, augmentation: Augmentation | None = None) -> Rows:
+    """Head and some or all layers of the backbone, on a new random view of every picture in every epoch, by the
+    config's augmentation or another.
 
     With an average of the weights, it or the weights as trained are kept, whichever wins on validation.
     """
     config, model = job.config, job.model
     unfreeze(job.network, layers, normalization=config.recipe == "scratch")
-    steps, batch = batches(job, options)
+    steps, batch = batches(job, options, augmentation or config.augmentation)
     before = job.history.copy()
     stage_number = 1 + int(before[-1]["stage"]) if before else 1
     epochs_done = 0

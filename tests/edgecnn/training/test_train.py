@@ -14,6 +14,7 @@ from edgecnn.commands._artifacts import calibration_pictures
 from edgecnn.commands._training import train_run
 from edgecnn.training.head import predict
 from edgecnn.training.options import Augmentation, HeadOptions, Optimization, Tuning
+from edgecnn.training.recipes import tunings
 from edgecnn.training.run import read_run
 from edgecnn.training.train import load_model, load_pictures, reload_pictures, train
 from edgecnn_runtime.errors import EdgecnnError
@@ -198,6 +199,18 @@ def test_near_duplicates_stay_on_one_side_and_the_gain_of_tearing_them_is_told(d
     feigned = read_run(run).metrics["feigned"]
     assert feigned["groups"] == len(pictures.groups)
     assert feigned["random"] >= feigned["grouped"]
+
+
+@pytest.mark.parametrize("recipe", ["standard", "best"])
+def test_best_goes_on_from_what_standard_does_without_strong_augmentation(config, tmp_path, recipe):
+    strong = Augmentation(flip="horizontal", randaugment=9.0, mixup=0.2, cutmix=1.0)
+    wanted = config(tmp_path, recipe=recipe, augmentation=strong, optimization=Optimization(epochs=20, averaging=0.998))
+    first, *others = tunings(wanted)
+    if recipe == "standard":
+        assert (first, others) == (("backbone", wanted.optimization, strong), [])
+    else:
+        assert others == [("backbone", wanted.optimization, strong)]
+        assert first == ("light", Optimization(epochs=8, averaging=0.99), Augmentation(flip="horizontal"))
 
 
 def test_class_that_vanished_or_is_new_is_named(draw_shapes, config, tmp_path, capsys):
