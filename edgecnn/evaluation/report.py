@@ -28,6 +28,7 @@ class ArtifactRow:
         agreement: fraction of pictures with the same top-1 class as the Keras model.
         max_difference: largest difference of a probability from the Keras model's, in [0, 1].
         latency_ms: milliseconds for one picture.
+        gate: its verdict, "pass", "unproven" or "REFUSED"; empty where it had no pictures to judge by.
     """
 
     format: str
@@ -40,6 +41,7 @@ class ArtifactRow:
     max_difference: float
     latency_ms: float
     file: str
+    gate: str = ""
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,7 @@ def _spread(indexes: Indexes, most: int) -> Indexes:
 
 def _row(artifact: Artifact) -> ArtifactRow:
     assert artifact.test is not None
+    verdict = artifact.verdict
     return ArtifactRow(
         format=artifact.format,
         precision=artifact.precision,
@@ -159,6 +160,7 @@ def _row(artifact: Artifact) -> ArtifactRow:
         max_difference=artifact.max_difference or 0.0,
         latency_ms=artifact.latency_ms,
         file=artifact.path.name,
+        gate="" if verdict is None else "REFUSED" if verdict.outcome == "fail" else verdict.outcome,
     )
 
 

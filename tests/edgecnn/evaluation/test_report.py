@@ -52,7 +52,7 @@ def report(labels: tuple[str, ...] = ("cat", "dog"), text: str = "plain") -> Rep
         accuracy={"val": (0.8, (0.7, 0.9)), "test": (0.947, interval)},
         artifacts=(
             ArtifactRow("tflite", "int8", 3.6, 0.943, interval, 0.4, 0.98, 0.11, 2.0, f"{text}.tflite"),
-            ArtifactRow("onnx", "int8", 3.6, 0.95, interval, -0.3, 1.0, 0.0, math.nan, f"{text}.onnx"),
+            ArtifactRow("onnx", "int8", 3.6, 0.95, interval, -0.3, 1.0, 0.0, math.nan, f"{text}.onnx", "unproven"),
         ),
         examples=(
             Example(picture, labels[0], labels[0], 0.9, text),
@@ -114,6 +114,11 @@ def test_nothing_comes_from_elsewhere(tmp_path: Path) -> None:
         "http://www.w3.org/1999/xlink",
         "http://www.w3.org/2000/svg",
     }
+
+
+def test_the_gates_verdict_stands_beside_each_file(tmp_path: Path) -> None:
+    rows = re.findall(r"<tr><th scope=\"row\" class=\"artifact\">.*?</tr>", written(tmp_path, report()), re.DOTALL)
+    assert [re.findall(r"<td>(.*?)</td>", row)[0] for row in rows] == ["–", "unproven"]
 
 
 def test_equal_reports_give_equal_files(tmp_path: Path) -> None:
