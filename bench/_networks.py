@@ -6,6 +6,7 @@ is fixed at 1, which is the best that can be done for them without touching the 
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,9 +41,15 @@ IN_A_ROW = 10
 Pixels = npt.NDArray[np.uint8]
 
 
+def add_backbones(parser: argparse.ArgumentParser, default: Sequence[str] | None = MOBILE) -> None:
+    """The option ``--backbones``."""
+    known, said = [*backbones.names(), "all"], "names, or all; default: those for small devices"
+    parser.add_argument("--backbones", nargs="+", default=default, choices=known, metavar="NAME", help=said)
+
+
 def chosen(names: Sequence[str]) -> tuple[str, ...]:
-    """The backbones that are named; "all" names every one. Raises UsageError for an unknown one."""
-    return backbones.names() if "all" in names else tuple(backbones.get(name).name for name in names)
+    """The backbones that are named; "all" names every one."""
+    return backbones.names() if "all" in names else tuple(names)
 
 
 def soft_pictures(count: int, size_px: int) -> list[Pixels]:

@@ -13,7 +13,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bench._networks import IN_A_ROW, MOBILE, chosen, inference_ms, living_model, soft_pictures, stock_tflite
+from bench._networks import (
+    IN_A_ROW,
+    add_backbones,
+    chosen,
+    inference_ms,
+    living_model,
+    soft_pictures,
+    stock_tflite,
+)
 from bench._report import Report, Target, arguments, finish
 from edgecnn import backbones
 from edgecnn_converters import formats
@@ -101,7 +109,7 @@ def report(speeds: Sequence[Speed], turns: int) -> Report:
 def main() -> int:
     """Returns the exit code."""
     parser = arguments(__doc__)
-    parser.add_argument("--backbones", nargs="+", default=list(MOBILE), help="names, or all")
+    add_backbones(parser)
     parser.add_argument("--size", type=int, help="side in px instead of each backbone's own")
     parser.add_argument("--turns", type=int, default=40, help="of some inferences with each file")
     options = parser.parse_args()

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from bench._networks import MOBILE, chosen, inference_ms, living_model, soft_pictures
+from bench._networks import MOBILE, add_backbones, chosen, inference_ms, living_model, soft_pictures
 from bench._report import Report, Target, arguments, finish
 from edgecnn import backbones
 from edgecnn.training.head import predict
@@ -116,7 +116,7 @@ def report(files: Sequence[File], turns: int) -> Report:
 def main() -> int:
     """Returns the exit code."""
     parser = arguments(__doc__)
-    parser.add_argument("--backbones", nargs="+", default=list(MOBILE), help="names, or all")
+    add_backbones(parser)
     parser.add_argument("--size", type=int, help="side in px instead of each backbone's own")
     parser.add_argument("--turns", type=int, default=10, help="of some inferences with each file")
     options = parser.parse_args()

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench._networks import MOBILE, chosen, stock_onnx, stock_tflite
+from bench._networks import MOBILE, add_backbones, chosen, stock_onnx, stock_tflite
 from bench._report import Report, Target, arguments, edgecnn, finish
 from bench.fashion_mnist import OPTIONS, write_pictures
 from edgecnn.commands._artifacts import calibration_pictures, export_run
@@ -34,6 +34,7 @@ from edgecnn_converters.freeze import freeze
 from edgecnn_converters.gate import paired_interval
 from edgecnn_runtime.backends import PIXELS, module_for
 from edgecnn_runtime.commands import cores
+from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.parallel import map_ordered
 
 PRETRAINED = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -133,7 +134,7 @@ def report(found: Sequence[Outcome], data: str) -> Report:
 def main() -> int:
     """Returns the exit code."""
     parser = arguments(__doc__)
-    parser.add_argument("--backbones", nargs="+", help="instead of those named above")
+    add_backbones(parser, None)
     parser.add_argument("--data", type=Path, help="folder of photos")
     parser.add_argument("--source", type=Path, default=SOURCE, help="folder of Fashion-MNIST's IDX files")
     parser.add_argument("--size", type=int, default=48, help="side in px on Fashion-MNIST")
@@ -149,7 +150,10 @@ def main() -> int:
         data, words, said = options.data, ["--recipe", "fast"], str(options.data and options.data.name)
         if data is None:
             data = Path(temporary, "data")
-            write_pictures(options.source, data, options.train_pictures)
+            try:
+                write_pictures(options.source, data, options.train_pictures)
+            except EdgecnnError as error:
+                sys.exit(str(error))
             scratch = {"--size": str(options.size), "--epochs": str(options.epochs), **OPTIONS}
             words = ["--recipe", "scratch", "--weights", "none", *(word for pair in scratch.items() for word in pair)]
             said = (
