@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bench._networks import (
@@ -47,9 +47,14 @@ class Speed:
     def median_ms(self, format: str, precision: str) -> float:
         return statistics.median(self.times_ms[format, precision])
 
-    def ratio(self, slow: tuple[str, str], fast: tuple[str, str]) -> float:
-        """How many times as fast."""
-        return self.median_ms(*slow) / self.median_ms(*fast)
+    def ratio(
+        self,
+        slow: tuple[str, str],
+        fast: tuple[str, str],
+        of: Callable[[Sequence[float]], float] = statistics.median,
+    ) -> float:
+        """How many times as fast, by the medians or something else of the times."""
+        return of(self.times_ms[slow]) / of(self.times_ms[fast])
 
 
 def measure(name: str, size_px: int, turns: int) -> Speed:
@@ -98,7 +103,10 @@ def report(speeds: Sequence[Speed], turns: int) -> Report:
         "ONNX float32", "int8", "float32 / int8",
     )  # fmt: skip
     structure = [
-        f"{speed.backbone}: int8 {speed.structure['int8']}; stock {speed.structure['stock int8']}" for speed in speeds
+        f"{speed.backbone}: by the least times stock / int8 {speed.ratio(STOCK, keys[-1], min):.2f} and float32 / int8 "
+        f"{speed.ratio(keys[0], keys[-1], min):.2f}; int8: {speed.structure['int8']}; "
+        f"stock: {speed.structure['stock int8']}"
+        for speed in speeds
     ]
     notes = (f"milliseconds, one thread, medians of {turns} turns of {IN_A_ROW} inferences with each file", *structure)
     figures = {speed.backbone: {" ".join(key): own for key, own in speed.times_ms.items()} for speed in speeds}
