@@ -35,13 +35,16 @@ OPTIONS = {
 }
 
 
-def write_pictures(source: Path, folder: Path) -> None:
-    """``train|val|test/<label>/<index>.png``. Raises EdgecnnError where the data set is not installed."""
+def write_pictures(source: Path, folder: Path, train_pictures: int = 60_000) -> None:
+    """``train|val|test/<label>/<index>.png``, with at most so many of train. Raises EdgecnnError where the data set is
+    not installed."""
     for part in ("train", "t10k"):
         pictures = read_idx(source / f"{part}-images-idx3-ubyte.gz", 3)
         labels = read_idx(source / f"{part}-labels-idx1-ubyte.gz", 1)
         for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
             split = "test" if part == "t10k" else "val" if index >= len(pictures) - VALIDATION else "train"
+            if split == "train" and index >= train_pictures:
+                continue
             path = folder / split / LABELS[label] / f"{index:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())

@@ -15,6 +15,7 @@ from edgecnn_converters.quantization.ranges import PICTURES, Histogram
 from edgecnn_converters.quantization.repair import NONE, Repair, prepare
 from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_converters.quantization.tail import nodes
+from edgecnn_converters.quantization.weights import shorten_weights
 from edgecnn_runtime.backends import PIXELS, Backend
 from edgecnn_runtime.backends.tflite import check_structure, load
 from edgecnn_runtime.contract import Contract
@@ -32,12 +33,13 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels], repair
         with quiet():
             if precision == "float32":
                 return rewrite(_float32(function), for_int8=False)
+            if precision == "dynamic":
+                return shorten_weights(rewrite(_float32(function), for_int8=False))
             if precision == "int8":
                 return _int8(_float32(function), calibration, repair)
             converter = _converter(function)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            if precision == "float16":
-                converter.target_spec.supported_types = [tf.float16]
+            converter.target_spec.supported_types = [tf.float16]
             return bytes(converter.convert())
     except Exception as error:  # its exceptions share no base class
         raise EdgecnnError(f"TFLite {precision}: the converter failed: {first_line(error)}") from error

@@ -50,12 +50,19 @@ class Graph:
         self._kinds: list[str] = [names[max(c.builtinCode, c.deprecatedBuiltinCode)] for c in self.model.operatorCodes]
 
     def to_bytes(self) -> bytes:
-        """The file. Engines refuse one that names an operator which they lack, whether it is used or not."""
+        """The file. Engines refuse one that names an operator which they lack, whether it is used or not; constants
+        that no operator reads any more would make it larger."""
         used = sorted({operator.opcodeIndex for operator in self.graph.operators})
         self.model.operatorCodes = [self.model.operatorCodes[index] for index in used]
         self._kinds = [self._kinds[index] for index in used]
         for operator in self.graph.operators:
             operator.opcodeIndex = used.index(operator.opcodeIndex)
+        read = {int(tensor) for operator in self.graph.operators for tensor in operator.inputs if tensor >= 0}
+        kept = {self.graph.tensors[tensor].buffer for tensor in read | set(self.graph.outputs)}
+        kept |= {entry.buffer for entry in self.model.metadata or ()}
+        for number, buffer in enumerate(self.model.buffers):
+            if number not in kept:
+                buffer.data = None
         return bytes(self._flatbuffers.convert_object_to_bytearray(self.model))
 
     def kind(self, operator: Any) -> str:
@@ -95,7 +102,18 @@ class Graph:
         return next(str(name) for name, kind in kinds if kind == number and not name.startswith("_"))
 
     def constant(self, values: npt.ArrayLike, name: str) -> int:
-        array = np.asarray(values, np.float32)
+        return self._add_constant(np.asarray(values, np.float32), name)
+
+    def int8_constant(self, values: npt.NDArray[np.int8], scale: npt.NDArray[np.float32], name: str) -> int:
+        """Weights ``(out, ...)`` that stand for `values` times the `scale` ``(out,)`` of their output channel."""
+        made = self._add_constant(values, name)
+        tensor, quantization = self.graph.tensors[made], self.schema.QuantizationParametersT()
+        quantization.scale, quantization.zeroPoint = scale, np.zeros(len(scale), np.int64)
+        quantization.quantizedDimension = 0
+        tensor.type, tensor.quantization = self.schema.TensorType.INT8, quantization
+        return made
+
+    def _add_constant(self, array: npt.NDArray[Any], name: str) -> int:
         buffer = self.schema.BufferT()
         buffer.data = np.frombuffer(array.tobytes(), np.uint8)
         self.model.buffers.append(buffer)
