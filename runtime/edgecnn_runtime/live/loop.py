@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecnn_runtime.classifier import Classifier
 from edgecnn_runtime.live.capture import Frames
@@ -68,7 +68,7 @@ def run(
         Exception: whatever a view raises.
     """
     tuning = rules if isinstance(rules, Tuning) else None
-    rules = rules if isinstance(rules, Rules) else Rules.of(classifier)
+    before = rules = rules if isinstance(rules, Rules) else Rules.of(classifier)
     statistics = Statistics()
     decision: Decision | None = None
     count, interrupted = 0, False
@@ -85,6 +85,10 @@ def run(
             if tuning is not None:
                 rules = tuning.rules
                 classifier.reject_threshold = rules.threshold
+                if rules is not before and decision is not None and decision.probability < rules.threshold:
+                    # Hysteresis is against noise, not against who has just moved the threshold.
+                    decision = replace(decision, label=None)
+                before = rules
             result = classifier.classify(frame.picture, "bgr")
             decision = decide(decision, frame.at_s, result.probabilities, rules)
             observation = Observation(frame, result, decision, statistics.add(frame, result, frames.health()))
