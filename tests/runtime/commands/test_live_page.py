@@ -288,16 +288,15 @@ def test_a_token_is_made_and_printed_where_somebody_sees_it(tiny_artifact: Path)
             assert connection.getresponse().status == 303
 
 
-def test_a_pipe_and_json_lines_need_no_port(tiny_artifact: Path) -> None:
-    for words in ((), ("--jsonl", "-")):
-        done = subprocess.run(
-            command(tiny_artifact, "--camera", "fake:", "--frames", 2, *words),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+def test_a_pipe_and_json_lines_need_no_port_and_load_no_server(tiny_artifact: Path) -> None:
+    program, *words = command(tiny_artifact, "--camera", "fake:", "--frames", 2)
+    for more in ((), ("--jsonl", "-")):
+        whole = [program, "-X", "importtime", *words, *more]
+        done = subprocess.run(whole, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0
         assert "page:" not in done.stderr + done.stdout
+        assert "edgecnn_runtime.live.loop" in done.stderr
+        assert not re.search("uvicorn|starlette|live.views.page", done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,9 @@ async function pull() {
       const state = JSON.parse(new TextDecoder().decode(new Uint8Array(answer, 4, length)));
       if (answer.byteLength > 4 + length) await showPicture(answer.slice(4 + length), state.frame);
       if (paused) continue;
+      connection(state.trouble ? "lost" : "live", state.trouble ? "no new picture" : "live");
+      show(state, state.frame !== frame);
       [serial, frame] = [state.serial, state.frame ?? -1];
-      connection("live", "live");
-      show(state);
     } catch (error) {
       connected = false;
       serial = frame = -1;
@@ -84,8 +84,8 @@ async function showPicture(jpeg, number) {
   shown = { blob, frame: number };
 }
 
-function show(state) {
-  if (state.frame !== null) {
+function show(state, fresh) {
+  if (state.frame !== null && fresh) {
     const label = element("label");
     say("label", state.label ?? "unknown");
     label.classList.toggle("unknown", state.label === null);
