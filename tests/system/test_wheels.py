@@ -91,6 +91,13 @@ def test_the_lab_carries_its_data(wheels: dict[str, Path]) -> None:
     }
 
 
+def test_the_runtime_carries_its_page(wheels: dict[str, Path]) -> None:
+    with zipfile.ZipFile(wheels["edgecnn_runtime"]) as files:
+        names = set(files.namelist())
+    folder = "edgecnn_runtime/live/views/static"
+    assert names >= {f"{folder}/{name}" for name in ("page.html", "page.css", "page.js", "token.html", "icon.svg")}
+
+
 def test_the_runtime_alone(wheels: dict[str, Path], tmp_path: Path, tiny_artifact: Path) -> None:
     python = environment(tmp_path / "venv", wheels["edgecnn_runtime"])
     where = run(python, "-c", "import edgecnn_runtime; print(edgecnn_runtime.__file__)", cwd=tmp_path).stdout

@@ -16,10 +16,12 @@ import typer
 from edgecnn_runtime.cameras import Options
 from edgecnn_runtime.commands import _model
 from edgecnn_runtime.errors import EdgecnnError, UsageError
-from edgecnn_runtime.live.capture import open_frames
+from edgecnn_runtime.live.capture import Every, open_frames
 from edgecnn_runtime.live.decision import Rules
-from edgecnn_runtime.live.loop import run
-from edgecnn_runtime.live.views import VIEWS, View, open_view
+from edgecnn_runtime.live.loop import Tuning, run
+from edgecnn_runtime.live.views import View, open_view
+
+VIEWS = ("auto", "page", "window", "terminal")
 
 
 def live(
@@ -52,7 +54,26 @@ def live(
     min_duration_ms: Annotated[float, typer.Option(help="A label that stands for so long is an event.")] = 500.0,
     cooldown_ms: Annotated[float, typer.Option(help="No second event of a label for so long.")] = 2000.0,
     view: Annotated[
-        list[str] | None, typer.Option(help="auto, window or terminal; may be repeated.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            help="auto (in a terminal: page and terminal), page, window or terminal; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve the page at this address (127.0.0.1, this machine alone); 0.0.0.0 is for others too, "
+            "who need a token.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Serve the page at this port (8080); 0 is any.", show_default=False),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="Who wants the page must know the token in FILE.", show_default=False)
     ] = None,
     jsonl: Annotated[
         str | None, typer.Option(help="Write one JSON object per frame to FILE; - is stdout.", show_default=False)
@@ -77,12 +98,13 @@ def live(
     fit: _model.Fit = "crop",
     logits: _model.Logits = False,
 ) -> int:
-    """Classify what a camera sees, until q, Esc or Ctrl-C. A video file plays at its own speed.
+    """Classify what a camera sees, and show it on a page at http://127.0.0.1:8080, until Ctrl-C.
 
     Example: edgecnn live efficientnet_lite0-int8.tflite --camera 0
     """
     options = Options.parse(resolution, fps, rotation, flip, region)
-    names = _view_names(view, jsonl)
+    wants_page = (host, port, token_file) != (None, None, None)
+    _check_views(view, jsonl, wants_page)
     if snapshot_label and snapshots is None:
         raise UsageError("--snapshot-label needs --snapshots FOLDER")
     for path in (None if jsonl in (None, "-") else Path(str(jsonl)), video, stats):
@@ -98,7 +120,7 @@ def live(
     )
     if threshold is not None:
         rules = replace(rules, threshold=threshold)
-        classifier.reject_threshold = threshold
+    tuning = Tuning(rules)
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals())
         source = stack.enter_context(open_frames(camera, options, every_frame))
@@ -115,8 +137,17 @@ def live(
 
             file = StatsFile(stats, source.name)
             add(file)
-        for name in names:
-            add(open_view(name))
+        for name in _view_names(view, jsonl, wants_page, isinstance(source, Every)):
+            if name == "page":
+                from edgecnn_runtime.live.views import page
+
+                add(
+                    page.open_page(
+                        artifact, classifier, tuning, host or page.HOST, page.PORT if port is None else port, token_file
+                    )
+                )
+            else:
+                add(open_view(name))
         if jsonl is not None:
             from edgecnn_runtime.live.views.jsonl import JsonLines
 
@@ -130,7 +161,7 @@ def live(
 
             add(Snapshots(snapshots, snapshot_label or [], rules.labels))
         signals.running = True
-        summary = run(classifier, source, views, rules, frames, signals.stop)
+        summary = run(classifier, source, views, tuning, frames, signals.stop)
         if stats is not None:
             file.finish(summary.stats)
     print(summary, file=sys.stderr if jsonl == "-" else sys.stdout)
@@ -138,15 +169,26 @@ def live(
     return 128 + signals.received if summary.interrupted else 0
 
 
-def _view_names(view: list[str] | None, jsonl: str | None) -> list[str]:
+def _check_views(view: list[str] | None, jsonl: str | None, wants_page: bool) -> None:
     for name in view or ():
         if name not in VIEWS:
             raise UsageError(f"--view is {', '.join(VIEWS)} (received: {name})")
     if jsonl == "-" and "terminal" in (view or ()):
         raise UsageError("--jsonl - and --view terminal both write to stdout; leave one out")
-    if jsonl == "-":
-        return ["window"] if "window" in (view or ()) else []
-    return list(dict.fromkeys(view or ["auto"]))
+    if wants_page and view and not {"auto", "page"} & set(view):
+        raise UsageError("--host, --port and --token-file are of the page; add --view page")
+
+
+def _view_names(view: list[str] | None, jsonl: str | None, wants_page: bool, unpaced: bool) -> list[str]:
+    """The views to open. Where nobody looks "auto" needs no port: in a pipe, with JSON lines on stdout, and for what is
+    read as fast as it goes, which is over before a browser is there."""
+    names = ["page"] if wants_page else []
+    for name in view or ["auto"]:
+        if name != "auto":
+            names.append(name)
+        elif jsonl != "-":
+            names += ["page", "terminal"] if sys.stdout.isatty() and not unpaced else ["terminal"]
+    return list(dict.fromkeys(names))
 
 
 class _Signals:

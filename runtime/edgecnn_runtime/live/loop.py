@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgecnn_runtime.classifier import Classifier
 from edgecnn_runtime.live.capture import Frames
@@ -40,11 +40,18 @@ class Summary:
         )
 
 
+@dataclass
+class Tuning:
+    """Rules that may change while a run goes on: any thread may put others with the same labels in their place."""
+
+    rules: Rules
+
+
 def run(
     classifier: Classifier,
     frames: Frames,
     views: Sequence[View],
-    rules: Rules | None = None,
+    rules: Rules | Tuning | None = None,
     limit: int | None = None,
     stop: threading.Event | None = None,
 ) -> Summary:
@@ -53,13 +60,15 @@ def run(
     The views are called from this thread alone. Closing camera and views is the caller's, who opened them.
 
     Args:
-        rules: of the decision; the model's own where they are left out.
+        rules: of the decision; the model's own where they are left out. The threshold of a `Tuning` holds for the
+            classifier's answer to a single frame too.
 
     Raises:
         EdgecnnError: the camera or the model failed.
         Exception: whatever a view raises.
     """
-    rules = rules or Rules.of(classifier)
+    tuning = rules if isinstance(rules, Tuning) else None
+    before = rules = rules if isinstance(rules, Rules) else Rules.of(classifier)
     statistics = Statistics()
     decision: Decision | None = None
     count, interrupted = 0, False
@@ -73,6 +82,13 @@ def run(
                 if not all([view.wait(statistics.now(frames.health())) for view in views]):
                     break
                 continue
+            if tuning is not None:
+                rules = tuning.rules
+                classifier.reject_threshold = rules.threshold
+                if rules is not before and decision is not None and decision.probability < rules.threshold:
+                    # Hysteresis is against noise, not against who has just moved the threshold.
+                    decision = replace(decision, label=None)
+                before = rules
             result = classifier.classify(frame.picture, "bgr")
             decision = decide(decision, frame.at_s, result.probabilities, rules)
             observation = Observation(frame, result, decision, statistics.add(frame, result, frames.health()))

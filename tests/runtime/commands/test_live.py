@@ -98,7 +98,7 @@ def test_below_the_threshold_there_is_no_label(tiny_artifact: Path, tmp_path: Pa
     [
         (["--camera", "missing.avi"], 1, "missing.avi: no such video file"),
         (["--camera", "987"], 1, "camera 987: "),
-        (["--view", "hologram"], 2, "--view is auto, window, terminal"),
+        (["--view", "hologram"], 2, "--view is auto, page, window, terminal"),
         (["--jsonl", "-", "--view", "terminal"], 2, "both write to stdout"),
         (["--jsonl"], 2, "--jsonl"),
         (["--rotation", "45"], 2, "0, 90, 180 or 270"),
@@ -276,11 +276,10 @@ def display() -> Iterator[dict[str, str]]:
         server.terminate()
 
 
-@pytest.mark.parametrize("view", ["auto", "window"])
 def test_the_window_shows_the_label_and_ends_by_q(
-    tiny_artifact: Path, long_video: Path, display: dict[str, str], view: str
+    tiny_artifact: Path, long_video: Path, display: dict[str, str]
 ) -> None:
-    words = command(tiny_artifact, "--camera", long_video, "--view", view)
+    words = command(tiny_artifact, "--camera", long_video, "--view", "window")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=display) as process:
         search, found, deadline = ["xdotool", "search", "--name", "^edgecnn: blue$"], "", time.monotonic() + 30
         while not found and time.monotonic() < deadline and process.poll() is None:

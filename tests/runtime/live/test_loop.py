@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from edgecnn_runtime import Classifier
 from edgecnn_runtime.cameras import Frame
 from edgecnn_runtime.live.capture import Frames, Health, open_frames
 from edgecnn_runtime.live.decision import Rules
-from edgecnn_runtime.live.loop import run
+from edgecnn_runtime.live.loop import Tuning, run
 from edgecnn_runtime.live.observation import Observation
 from edgecnn_runtime.live.stats import Stats
 
@@ -148,3 +149,21 @@ def test_below_the_threshold_it_says_unknown(classifier: Classifier) -> None:
     assert view.seen[0].result.label is None
     assert view.seen[0].decision.label is None
     assert view.seen[0].caption == f"unknown {view.seen[0].result.probability:.1%}"
+
+
+def test_rules_that_change_hold_from_the_next_frame_on(classifier: Classifier) -> None:
+    tuning = Tuning(replace(Rules.of(classifier), smoothing_ms=0))
+
+    class Strict(Recorder):
+        """Raises the threshold after two frames, by less than hysteresis would bridge."""
+
+        def show(self, observation: Observation) -> bool:
+            if len(self.seen) == 1:
+                threshold = min(1.0, observation.decision.probability + 0.01)
+                tuning.rules = replace(tuning.rules, threshold=threshold)
+            return super().show(observation)
+
+    view = Strict()
+    run(classifier, Given(*["red"] * 4), [view], tuning)
+    assert [seen.decision.label for seen in view.seen] == ["red", "red", None, None]
+    assert raw_labels(view.seen) == ["red", "red", None, None]

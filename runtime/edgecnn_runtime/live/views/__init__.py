@@ -1,4 +1,5 @@
-"""Views: where observations go, one file each. Those that are screens are `VIEWS`; the others write files.
+"""Views: where observations go, one file each. `VIEWS` are screens that need nothing but a name; the page needs an
+address, and the others write files.
 
 The loop calls them one after the other from its own thread. What they are given never changes afterwards, so a view may
 hand it to threads of its own.
