@@ -40,6 +40,7 @@ class Chromium:
         os.close(theirs_in)
         os.close(theirs_out)
         self._count, self._rest = 0, b""
+        self._contexts: list[str] = []
         self.events: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
@@ -83,6 +84,7 @@ class Chromium:
     def tab(self, url: str, width: int = 1280, height: int = 900, scale: float = 1, **media: str) -> Tab:
         """A page of its own, which keeps no cookies of the others; `media` are features, as color_scheme="dark"."""
         context = self.call("Target.createBrowserContext")["browserContextId"]
+        self._contexts.append(context)
         target = self.call("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = Tab(self, session)
@@ -94,6 +96,12 @@ class Chromium:
         tab.call("Log.enable")
         tab.go(url)
         return tab
+
+    def close_tabs(self) -> None:
+        """They would go on asking for frames."""
+        while self._contexts:
+            self.call("Target.disposeBrowserContext", browserContextId=self._contexts.pop())
+        self.events.clear()
 
 
 class Tab:

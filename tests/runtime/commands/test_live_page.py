@@ -97,11 +97,17 @@ def closed_page(tiny_artifact: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
     if find_chromium() is None:
         pytest.skip("Chromium is not installed")
     with Chromium(tmp_path_factory.mktemp("profile")) as one:
         yield one
+
+
+@pytest.fixture
+def browser(chromium: Chromium) -> Iterator[Chromium]:
+    yield chromium
+    chromium.close_tabs()
 
 
 def test_what_is_sent_is_the_newest_frame_and_what_is_said_of_it(page: Running) -> None:
