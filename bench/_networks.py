@@ -7,10 +7,11 @@ is fixed at 1, which is the best that can be done for them without touching the 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -39,12 +40,29 @@ CLASSES = 10
 IN_A_ROW = 10
 
 Pixels = npt.NDArray[np.uint8]
+T = TypeVar("T")
 
 
 def add_backbones(parser: argparse.ArgumentParser, default: Sequence[str] | None = MOBILE) -> None:
     """The option ``--backbones``."""
     known, said = [*backbones.names(), "all"], "names, or all; default: those for small devices"
     parser.add_argument("--backbones", nargs="+", default=default, choices=known, metavar="NAME", help=said)
+
+
+def add_size_and_turns(parser: argparse.ArgumentParser, turns: int) -> None:
+    """The options of what times every backbone."""
+    add_backbones(parser)
+    parser.add_argument("--size", type=int, help="side in px instead of each backbone's own")
+    parser.add_argument("--turns", type=int, default=turns, help="of some inferences with each file")
+
+
+def each_backbone(options: argparse.Namespace, measure: Callable[[str, int, int], T]) -> list[T]:
+    """`measure(name, size_px, turns)` of the backbones that are named."""
+    found = []
+    for name in chosen(options.backbones):
+        found.append(measure(name, options.size or backbones.get(name).size_px, options.turns))
+        print(f"{name} done", file=sys.stderr, flush=True)
+    return found
 
 
 def chosen(names: Sequence[str]) -> tuple[str, ...]:

@@ -15,15 +15,14 @@ from dataclasses import dataclass, field
 
 from bench._networks import (
     IN_A_ROW,
-    add_backbones,
-    chosen,
+    add_size_and_turns,
+    each_backbone,
     inference_ms,
     living_model,
     soft_pictures,
     stock_tflite,
 )
 from bench._report import Report, Target, arguments, finish
-from edgecnn import backbones
 from edgecnn_converters import formats
 from edgecnn_converters.freeze import freeze
 from edgecnn_runtime.backends import PIXELS, module_for
@@ -117,15 +116,9 @@ def report(speeds: Sequence[Speed], turns: int) -> Report:
 def main() -> int:
     """Returns the exit code."""
     parser = arguments(__doc__)
-    add_backbones(parser)
-    parser.add_argument("--size", type=int, help="side in px instead of each backbone's own")
-    parser.add_argument("--turns", type=int, default=40, help="of some inferences with each file")
+    add_size_and_turns(parser, turns=40)
     options = parser.parse_args()
-    speeds = []
-    for name in chosen(options.backbones):
-        speeds.append(measure(name, options.size or backbones.get(name).size_px, options.turns))
-        print(f"{name} done", file=sys.stderr, flush=True)
-    return finish(report(speeds, options.turns), options.out)
+    return finish(report(each_backbone(options, measure), options.turns), options.out)
 
 
 if __name__ == "__main__":

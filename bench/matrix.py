@@ -15,9 +15,8 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from bench._networks import MOBILE, add_backbones, chosen, inference_ms, living_model, soft_pictures
+from bench._networks import MOBILE, add_size_and_turns, each_backbone, inference_ms, living_model, soft_pictures
 from bench._report import Report, Target, arguments, finish
-from edgecnn import backbones
 from edgecnn.training.head import predict
 from edgecnn_converters import formats
 from edgecnn_converters.freeze import freeze
@@ -117,14 +116,9 @@ def report(files: Sequence[File], turns: int) -> Report:
 def main() -> int:
     """Returns the exit code."""
     parser = arguments(__doc__)
-    add_backbones(parser)
-    parser.add_argument("--size", type=int, help="side in px instead of each backbone's own")
-    parser.add_argument("--turns", type=int, default=10, help="of some inferences with each file")
+    add_size_and_turns(parser, turns=10)
     options = parser.parse_args()
-    files = []
-    for name in chosen(options.backbones):
-        files += measure(name, options.size or backbones.get(name).size_px, options.turns)
-        print(f"{name} done", file=sys.stderr, flush=True)
+    files = [file for own in each_backbone(options, measure) for file in own]
     return finish(report(files, options.turns), options.out)
 
 

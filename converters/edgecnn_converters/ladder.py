@@ -17,7 +17,7 @@ LATER = 0.99  # how sure the gate must be of each attempt after the first
 
 _EVERYWHERE: dict[str, Callable[[Repair], Repair]] = {
     "joint rounding": lambda repair: replace(repair, jointly=True),
-    "least-error ranges": lambda repair: replace(repair, least_error=True),
+    "clipped ranges": lambda repair: replace(repair, clipped=True),
 }
 _IN_FLOAT = (1, 2, 4, 8, 16)  # layers
 

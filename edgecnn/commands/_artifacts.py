@@ -264,8 +264,12 @@ def print_gate(artifacts: Sequence[Artifact]) -> None:
     Console().print(table)
     for artifact, verdict in judged:
         if verdict.outcome == "fail":
-            instead = " alone; float16 stands in for it" if artifact.precision == "int8" else ""
-            print(f"REFUSED: the drop is larger than allowed; the file is kept as {artifact.path.name}{instead}")
+            instead = [
+                other for other in artifacts
+                if (other.format, other.precision, other.rejected) == (artifact.format, "float16", False)
+            ]  # fmt: skip
+            words = f"; {instead[0].path.name} stands in for it" if instead and artifact.precision == "int8" else ""
+            print(f"REFUSED: the drop is larger than allowed; the file is kept as {artifact.path.name}{words}")
     open_ = [verdict for _, verdict in judged if verdict.outcome == "unproven"]
     if open_:
         needed = [verdict.more_pictures for verdict in open_ if verdict.more_pictures is not None]

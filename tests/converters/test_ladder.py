@@ -62,14 +62,14 @@ def test_undecided_is_good_enough_while_no_more_is_lost_than_allowed() -> None:
 
 def test_what_brings_the_file_no_nearer_is_undone() -> None:
     bench = Bench(
-        lambda repair: 0 if len(repair.in_float) >= 4 else 40, lambda repair: 2 - repair.jointly + repair.least_error
+        lambda repair: 0 if len(repair.in_float) >= 4 else 40, lambda repair: 2 - repair.jointly + repair.clipped
     )
     chosen, tried = bench.run()
     names = tuple(f"layer{number}" for number in range(4))
     assert chosen.repair == Repair(jointly=True, in_float=names)
     assert bench.ranked == [Repair(jointly=True)]
     assert [attempt.words for attempt in tried] == [
-        "as always", "joint rounding", "least-error ranges",
+        "as always", "joint rounding", "clipped ranges",
         "1 layer in float", "2 layers in float", "4 layers in float",
     ]  # fmt: skip
     assert {attempt.verdict.confidence for attempt in tried[1:]} == {0.99}

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edgecnn_converters.quantization.repair import NONE, Repair
-from edgecnn_runtime.backends import Backend
 from edgecnn_runtime.contract import Contract
-from edgecnn_runtime.errors import UsageError
+from edgecnn_runtime.errors import EdgecnnError, UsageError, first_line
+from edgecnn_runtime.quiet import quiet
 
 Pixels = npt.NDArray[np.uint8]
-RANKING_PICTURES = 16  # by which layers are ranked
 
 
 class FormatModule(Protocol):
@@ -49,9 +49,17 @@ class FormatModule(Protocol):
         """The same network, with the metadata that other people's software looks for in a file of this format."""
 
 
-def answers(backend: Backend, pictures: Sequence[Pixels]) -> npt.NDArray[np.float32]:
-    """Outputs ``(N, outputs)`` of a running graph for preprocessed pictures."""
-    return np.stack([backend.run(pixels) for pixels in pictures])
+@contextlib.contextmanager
+def converting(what: str) -> Iterator[None]:
+    """Keeps converters quiet, and makes of whatever they raise, whose exceptions share no base class, an EdgecnnError
+    of one line."""
+    try:
+        with quiet():
+            yield
+    except EdgecnnError:
+        raise
+    except Exception as error:
+        raise EdgecnnError(f"{what}: the converter failed: {first_line(error)}") from error
 
 
 def names() -> tuple[str, ...]:

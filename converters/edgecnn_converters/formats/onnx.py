@@ -9,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn_converters.formats import Pixels, summary, tflite
+from edgecnn_converters.formats import Pixels, converting, summary, tflite
 from edgecnn_converters.quantization._graph import Graph
 from edgecnn_converters.quantization.repair import NONE, Repair, prepare
 from edgecnn_converters.quantization.tail import Node, float_tail
 from edgecnn_runtime.contract import Contract
-from edgecnn_runtime.errors import EdgecnnError, first_line
-from edgecnn_runtime.quiet import quiet
 
 PRECISIONS = ("float32", "float16", "int8")
 OPSET = 17  # the oldest that has every operator used here, so that older ONNX Runtimes load the file too
@@ -28,23 +26,15 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels], repair
     Args:
         function: or a float model that is ONNX already, its bytes: `edgecnn_converters.sources.onnx`.
     """
-    try:
+    with converting(f"ONNX {precision}"):
         if isinstance(function, bytes):
-            with quiet():
-                if precision == "int8":
-                    return _int8(function, calibration, repair)
-                return _float16(function) if precision == "float16" else function
-        graph = tflite.convert(function, "float32", ())
-        if precision == "float32":
-            return _float32(graph)
-        if precision == "float16":
-            return _float16(_float32(graph))
-        with quiet():
-            return _int8(_float32(prepare(graph, calibration, repair)[0]), calibration, repair)
-    except EdgecnnError:
-        raise
-    except Exception as error:  # tf2onnx and the quantizer raise what they like
-        raise EdgecnnError(f"ONNX {precision}: the converter failed: {first_line(error)}") from error
+            graph = function
+        else:
+            graph = tflite.convert(function, "float32", ())
+            graph = _float32(prepare(graph, calibration, repair)[0] if precision == "int8" else graph)
+        if precision == "int8":
+            return _int8(graph, calibration, repair)
+        return _float16(graph) if precision == "float16" else graph
 
 
 def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) -> list[str]:
@@ -84,7 +74,7 @@ def _float32(graph: bytes) -> bytes:
     stands_in = not own.has("ELU")
     if stands_in:
         own.rename("HARD_SWISH", "ELU")
-    with quiet(), tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tflite")
         path.write_bytes(own.to_bytes())
         model, _ = tf2onnx.convert.from_tflite(str(path), opset=OPSET, custom_op_handlers={"TFL_GELU": (_gelu, [])})
@@ -136,7 +126,7 @@ def _gelu(graph: Any, node: Any, name: str, arguments: Any) -> None:
     graph.make_node("Mul", [half, factor], name=name, outputs=node.output, shapes=[shape], dtypes=[kind])
 
 
-def _int8(graph: bytes, calibration: Sequence[Pixels], repair: Repair = NONE) -> bytes:
+def _int8(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> bytes:
     """QDQ with uint8 activations: with int8 ones ONNX Runtime is several times slower on x86-64. The tail stays in
     float."""
     import onnx
@@ -166,7 +156,7 @@ def _int8(graph: bytes, calibration: Sequence[Pixels], repair: Repair = NONE) ->
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=float_tail(_nodes(onnx.load(prepared))),
-            calibrate_method=methods.Percentile if repair.least_error else methods.MinMax,
+            calibrate_method=methods.Percentile if repair.clipped else methods.MinMax,
         )
         return quantized.read_bytes()
 

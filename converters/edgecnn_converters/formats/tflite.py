@@ -7,42 +7,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from edgecnn_converters.formats import RANKING_PICTURES, Pixels, answers
+from edgecnn_converters.formats import Pixels, converting
 from edgecnn_converters.formats._tflite_metadata import tflite_metadata
 from edgecnn_converters.quantization._graph import Graph, run
 from edgecnn_converters.quantization.ranges import PICTURES, Histogram
 from edgecnn_converters.quantization.repair import NONE, Repair, prepare
 from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_converters.quantization.tail import nodes
-from edgecnn_converters.quantization.weights import shorten_weights
-from edgecnn_runtime.backends import PIXELS, Backend
+from edgecnn_converters.quantization.weights import halve_weights, shorten_weights
+from edgecnn_runtime.backends import PIXELS
 from edgecnn_runtime.backends.tflite import check_structure, load
 from edgecnn_runtime.contract import Contract
-from edgecnn_runtime.errors import EdgecnnError, first_line
-from edgecnn_runtime.quiet import quiet
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
+_RANKING_PICTURES = 16  # by which layers are ranked
 
 
 def convert(function: Any, precision: str, calibration: Sequence[Pixels], repair: Repair = NONE) -> bytes:
     """See `edgecnn_converters.formats.FormatModule.convert`. int8 takes uint8 pixels, the others float32 ones."""
-    import tensorflow as tf
-
-    try:
-        with quiet():
-            if precision == "float32":
-                return rewrite(_float32(function), for_int8=False)
-            if precision == "dynamic":
-                return shorten_weights(rewrite(_float32(function), for_int8=False))
-            if precision == "int8":
-                return _int8(_float32(function), calibration, repair)
-            converter = _converter(function)
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            converter.target_spec.supported_types = [tf.float16]
-            return bytes(converter.convert())
-    except Exception as error:  # its exceptions share no base class
-        raise EdgecnnError(f"TFLite {precision}: the converter failed: {first_line(error)}") from error
+    with converting(f"TFLite {precision}"):
+        graph = _float32(function)
+        if precision == "int8":
+            return _int8(graph, calibration, repair)
+        graph = rewrite(graph, for_int8=False)
+        shorten = {"float16": halve_weights, "dynamic": shorten_weights}.get(precision)
+        return graph if shorten is None else shorten(graph)
 
 
 def add_metadata(graph: bytes, contract: Contract) -> bytes:
@@ -59,17 +50,13 @@ def add_metadata(graph: bytes, contract: Contract) -> bytes:
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
 
 
-def _converter(function: Any) -> Any:
+@functools.lru_cache(maxsize=1)  # where everything begins, ONNX too
+def _float32(function: Any) -> bytes:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # devices lack Flex operators
-    return converter
-
-
-@functools.lru_cache(maxsize=1)  # where int8 and ONNX begin
-def _float32(function: Any) -> bytes:
-    return bytes(_converter(function).convert())
+    return bytes(converter.convert())
 
 
 def _int8(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> bytes:
@@ -79,17 +66,17 @@ def _int8(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> bytes:
     In steps, since the one public call can neither take a rewritten graph nor leave an operator in float.
     """
     prepared, in_float = prepare(graph, calibration, repair)
-    return _quantize(_calibrate(prepared, calibration, repair.least_error), in_float)
+    return _quantize(_calibrate(prepared, calibration, repair.clipped), in_float)
 
 
-def _calibrate(graph: bytes, calibration: Sequence[Pixels], least_error: bool) -> bytes:
+def _calibrate(graph: bytes, calibration: Sequence[Pixels], clipped: bool) -> bytes:
     """A float graph that states the range of every tensor."""
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     calibrated = Calibrator(graph).calibrate(
         lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
     )
-    return _with_ranges(calibrated, calibration if least_error else ())
+    return _with_ranges(calibrated, calibration if clipped else ())
 
 
 def _quantize(calibrated: bytes, in_float: Sequence[str]) -> bytes:
@@ -103,24 +90,24 @@ def _quantize(calibrated: bytes, in_float: Sequence[str]) -> bytes:
     )
 
 
-def _load(graph: bytes) -> Backend:
-    check_structure(graph)
-    return load(graph, 1, PIXELS)
-
-
 def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) -> list[str]:
     """See `edgecnn_converters.formats.FormatModule.rank_layers`."""
-    with quiet():
+    with converting("TFLite int8"):
         prepared, in_float = prepare(_float32(function), calibration, repair)
-        calibrated = _calibrate(prepared, calibration, repair.least_error)
+        calibrated = _calibrate(prepared, calibration, repair.clipped)
         every = nodes(prepared)
-        chosen = calibration[:RANKING_PICTURES]
-        exact = answers(_load(prepared), chosen)
+
+        def outputs(graph: bytes) -> npt.NDArray[np.float32]:
+            check_structure(graph)
+            backend = load(graph, 1, PIXELS)
+            return np.stack([backend.run(pixels) for pixels in calibration[:_RANKING_PICTURES]])
+
+        exact = outputs(prepared)
 
         def error(name: str) -> float:
             """Of the probabilities where this layer alone has 8 bits."""
             alone = _quantize(calibrated, [node.name for node in every if node.name != name])
-            return float(np.abs(answers(_load(alone), chosen) - exact).mean())
+            return float(np.abs(outputs(alone) - exact).mean())
 
         layers = [node.name for node in every if node.weight_bytes and node.name not in in_float]
         return sorted(layers, key=error, reverse=True)

@@ -113,6 +113,11 @@ class Graph:
         tensor.type, tensor.quantization = self.schema.TensorType.INT8, quantization
         return made
 
+    def float16_constant(self, values: npt.NDArray[np.float16], name: str) -> int:
+        made = self._add_constant(values, name)
+        self.graph.tensors[made].type = self.schema.TensorType.FLOAT16
+        return made
+
     def _add_constant(self, array: npt.NDArray[Any], name: str) -> int:
         buffer = self.schema.BufferT()
         buffer.data = np.frombuffer(array.tobytes(), np.uint8)

@@ -21,12 +21,13 @@ class Repair:
 
     Attributes:
         jointly: weights are rounded jointly, see `bias.round_jointly`.
-        least_error: ranges are those with the least error instead of the extremes, see `ranges`.
+        clipped: ranges leave out the farthest values that calibration saw: in TFLite those by which the squared error
+            is least, see `ranges`; in ONNX by ONNX Runtime's percentile.
         in_float: names of the outputs of layers that stay in float besides the tail.
     """
 
     jointly: bool = False
-    least_error: bool = False
+    clipped: bool = False
     in_float: tuple[str, ...] = ()
 
 

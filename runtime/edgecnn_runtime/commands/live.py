@@ -19,9 +19,10 @@ from edgecnn_runtime.errors import EdgecnnError, UsageError
 from edgecnn_runtime.live.capture import Every, open_frames
 from edgecnn_runtime.live.decision import Rules
 from edgecnn_runtime.live.loop import Tuning, run
+from edgecnn_runtime.live.views import VIEWS as SCREENS
 from edgecnn_runtime.live.views import View, open_view
 
-VIEWS = ("auto", "page", "window", "terminal")
+VIEWS = (SCREENS[0], "page", *SCREENS[1:])
 
 
 def live(

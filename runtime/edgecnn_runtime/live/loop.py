@@ -60,15 +60,15 @@ def run(
     The views are called from this thread alone. Closing camera and views is the caller's, who opened them.
 
     Args:
-        rules: of the decision; the model's own where they are left out. The threshold of a `Tuning` holds for the
-            classifier's answer to a single frame too.
+        rules: of the decision; the model's own where they are left out. Their threshold holds for the classifier's
+            answer to a single frame too.
 
     Raises:
         EdgecnnError: the camera or the model failed.
         Exception: whatever a view raises.
     """
-    tuning = rules if isinstance(rules, Tuning) else None
-    before = rules = rules if isinstance(rules, Rules) else Rules.of(classifier)
+    tuning = rules if isinstance(rules, Tuning) else Tuning(rules or Rules.of(classifier))
+    before = tuning.rules
     statistics = Statistics()
     decision: Decision | None = None
     count, interrupted = 0, False
@@ -82,15 +82,14 @@ def run(
                 if not all([view.wait(statistics.now(frames.health())) for view in views]):
                     break
                 continue
-            if tuning is not None:
-                rules = tuning.rules
-                classifier.reject_threshold = rules.threshold
-                if rules is not before and decision is not None and decision.probability < rules.threshold:
-                    # Hysteresis is against noise, not against who has just moved the threshold.
-                    decision = replace(decision, label=None)
-                before = rules
+            now = tuning.rules
+            classifier.reject_threshold = now.threshold
+            if now is not before and decision is not None and decision.probability < now.threshold:
+                # Hysteresis is against noise, not against who has just moved the threshold.
+                decision = replace(decision, label=None)
+            before = now
             result = classifier.classify(frame.picture, "bgr")
-            decision = decide(decision, frame.at_s, result.probabilities, rules)
+            decision = decide(decision, frame.at_s, result.probabilities, now)
             observation = Observation(frame, result, decision, statistics.add(frame, result, frames.health()))
             count += 1
             if not all([view.show(observation) for view in views]) or count == limit:

@@ -54,15 +54,19 @@ def mean_output(graph: bytes, pictures: list[np.ndarray]) -> np.ndarray:
     return stacked.reshape(-1, stacked.shape[-1]).mean(0, dtype=np.float64)
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_the_mean_is_kept(name):
+def one_layer(name: str, seed: int) -> bytes:
     import keras
     from keras import layers
 
-    keras.utils.set_random_seed(5)
+    keras.utils.set_random_seed(seed)
     inputs = keras.Input((HEIGHT, WIDTH, 3))
     x = layers.Flatten()(inputs) if name == "dense" else inputs
-    graph = tflite._float32(freeze(keras.Model(inputs, LAYERS[name](layers)(x)), HEIGHT, WIDTH))
+    return tflite._float32(freeze(keras.Model(inputs, LAYERS[name](layers)(x)), HEIGHT, WIDTH))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_mean_is_kept(name):
+    graph = one_layer(name, seed=5)
     rng = np.random.default_rng(6)
     pictures = list(rng.integers(100, 256, (PICTURES, HEIGHT, WIDTH, 3), np.uint8))  # a mean that is not 0
     wanted = mean_output(graph, pictures)
@@ -74,13 +78,7 @@ def test_the_mean_is_kept(name):
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_weights_rounded_jointly_err_less_on_inputs_that_go_together(name):
-    import keras
-    from keras import layers
-
-    keras.utils.set_random_seed(8)
-    inputs = keras.Input((HEIGHT, WIDTH, 3))
-    x = layers.Flatten()(inputs) if name == "dense" else inputs
-    graph = tflite._float32(freeze(keras.Model(inputs, LAYERS[name](layers)(x)), HEIGHT, WIDTH))
+    graph = one_layer(name, seed=8)
     rng = np.random.default_rng(9)
     soft = [cv2.resize(rng.integers(0, 256, (3, 2, 3), np.uint8), (WIDTH, HEIGHT)) for _ in range(2 * PICTURES)]
     soft = [(0.2 * picture + 0.8 * picture.mean(2, keepdims=True)).astype(np.uint8) for picture in soft]
@@ -100,11 +98,7 @@ def test_weights_rounded_jointly_err_less_on_inputs_that_go_together(name):
 
 
 def test_a_layer_that_stays_in_float_is_left_alone():
-    import keras
-    from keras import layers
-
-    inputs = keras.Input((HEIGHT, WIDTH, 3))
-    graph = tflite._float32(freeze(keras.Model(inputs, layers.Conv2D(5, 3, use_bias=True)(inputs)), HEIGHT, WIDTH))
+    graph = one_layer("same", seed=5)
     own = Graph(graph)
     name = own.name(own.graph.operators[0].outputs[0])
     pictures = [np.full((HEIGHT, WIDTH, 3), 200, np.uint8)]

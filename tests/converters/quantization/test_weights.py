@@ -8,7 +8,7 @@ import pytest
 from edgecnn_converters.formats import tflite
 from edgecnn_converters.freeze import freeze
 from edgecnn_converters.quantization._graph import WEIGHTED, Graph
-from edgecnn_converters.quantization.weights import shorten_weights
+from edgecnn_converters.quantization.weights import halve_weights, shorten_weights
 from edgecnn_runtime.backends import PIXELS
 from edgecnn_runtime.backends.tflite import check_structure, describe, load
 
@@ -46,6 +46,24 @@ def test_answers_stay_close(graph):
     for picture in pictures:
         expected = exact.run(picture)
         assert np.abs(near.run(picture) - expected).max() <= 0.05 * expected.max()
+
+
+def test_halved_constants_run_in_one_piece_and_what_16_bits_cannot_hold_stays(graph):
+    half = halve_weights(graph)
+    check_structure(half)
+    assert describe(half)[0] == "1 partition for the delegate"
+    assert len(half) < 0.55 * len(graph)
+    exact, near = load(graph, 1, PIXELS), load(half, 1, PIXELS)
+    for picture in np.random.default_rng(4).integers(0, 256, (4, SIDE, SIDE, 3), dtype=np.uint8):
+        expected = exact.run(picture)
+        assert np.abs(near.run(picture) - expected).max() <= 0.01 * expected.max()
+
+    own = Graph(graph)
+    first = next(operator for operator in own.graph.operators if own.kind(operator) == "CONV_2D")
+    first.inputs = [first.inputs[0], own.constant(own.array(first.inputs[1]) * 1e9, "large"), *first.inputs[2:]]
+    halved = Graph(halve_weights(own.to_bytes()))
+    large = next(operator for operator in halved.graph.operators if halved.kind(operator) == "CONV_2D")
+    assert halved.array(large.inputs[1]) is not None
 
 
 def test_the_tail_of_few_classes_stays_in_float(small):
