@@ -117,7 +117,7 @@ def test_nothing_comes_from_elsewhere(tmp_path: Path) -> None:
 
 
 def test_the_gates_verdict_stands_beside_each_file(tmp_path: Path) -> None:
-    assert re.findall(r"<td>(–|pass|unproven|REFUSED)</td>", written(tmp_path, report())) == ["–", "unproven"]
+    assert re.findall(r"<td class=\"word\">(–|pass|unproven|REFUSED)</td>", written(tmp_path, report())) == ["–", "unproven"]
 
 
 def test_equal_reports_give_equal_files(tmp_path: Path) -> None:
