@@ -117,7 +117,8 @@ def test_nothing_comes_from_elsewhere(tmp_path: Path) -> None:
 
 
 def test_the_gates_verdict_stands_beside_each_file(tmp_path: Path) -> None:
-    assert re.findall(r"<td class=\"word\">(–|pass|unproven|REFUSED)</td>", written(tmp_path, report())) == ["–", "unproven"]
+    text = written(tmp_path, report())
+    assert re.findall(r"<td class=\"word\">(–|pass|unproven|REFUSED)</td>", text) == ["–", "unproven"]
 
 
 def test_equal_reports_give_equal_files(tmp_path: Path) -> None:
