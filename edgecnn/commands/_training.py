@@ -6,6 +6,7 @@ import contextlib
 import gc
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -83,8 +84,8 @@ def _train(
     part = part_of(folder)
     problem: EdgecnnError
     try:
-        with _terminable():
-            trained = train(config, pictures, part, workers, progress, tensorboard, begun)
+        with _interruptible(progress) as checked:
+            trained = train(config, pictures, part, workers, checked, tensorboard, begun)
             finish_run(folder, trained.metrics, trained.model)
             history = {name: [row[name] for row in trained.history] for name in (trained.history or [{}])[0]}
             run = Run(part, config, pictures.labels, pictures.entries, history, trained.metrics)
@@ -109,17 +110,37 @@ def _train(
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does."""
+def _interruptible(progress: Progress) -> Iterator[Progress]:
+    """Ctrl-C and SIGTERM end the block with KeyboardInterrupt, at the latest when it next tells `progress`.
+
+    Python drops what is raised while it collects garbage, or while TensorFlow's own code calls it: one interruption in
+    thirty was lost that way, and training went on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield progress
+        return
+    received = threading.Event()
 
     def interrupt(*_: object) -> None:
+        received.set()
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    def checked(what: str, done: int, total: int) -> None:
+        progress(what, done, total)
+        if received.is_set():
+            raise KeyboardInterrupt
+
+    def dropped(what: Any) -> None:
+        if not issubclass(what.exc_type, KeyboardInterrupt):  # that one is not lost: nothing is to be said of it
+            hook(what)
+
+    # What a shell's "&" or nohup ignores stays ignored.
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
     try:
-        yield
+        yield checked
     finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -132,6 +132,19 @@ def test_signals_end_with_one_line_and_a_resumable_run(shapes, tmp_path, signal_
         read_run(run)
 
 
+def test_an_interruption_that_python_drops_is_not_lost(demanding, tmp_path, capfd):
+    from edgecnn.commands._training import InterruptedTrainingError
+
+    class Dropping:
+        def __del__(self):  # what is raised here is gone
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)
+
+    with pytest.raises(InterruptedTrainingError, match="go on with: edgecnn train --resume"):
+        train_run(demanding, tmp_path / "run", False, 2, begun=Dropping)
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+
+
 def test_nothing_to_resume_is_one_line(here, refused, finished, tmp_path):
     assert "nothing to resume: the run does not exist" in refused("train", "--resume", tmp_path / "nowhere")
     assert "nothing to resume: the run is complete" in refused("train", "--resume", finished.folder)
