@@ -97,12 +97,14 @@ def _candidate(config: Config, folder: Path, progress: Progress) -> Candidate:
         raise UsageError(f"{folder} holds a run with other settings; name another folder with --out")
     made = export_run(run, reload_pictures(run, progress=progress), [("tflite", "int8")], cores(), progress)[0]
     assert made.test is not None
+    assert made.verdict is not None
     return Candidate(
         backbone=config.backbone,
         val=run.metrics["accuracy"]["val"],
         test=run.metrics["accuracy"]["test"],
         int8_test=made.test.accuracy,
         interval=made.test.interval,
+        gate=made.verdict.outcome,
         latency_ms=made.latency_ms,
         size_mb=made.size_mb,
         train_s=run.metrics["train_s"],
@@ -128,4 +130,7 @@ def _print_table(found: list[Candidate], front: set[str]) -> None:
             f"{one.size_mb:.2f} MB",
         )
     Console().print(table)
+    for one in found:
+        if one.gate == "fail":
+            print(f"the gate refused the int8 file of {one.backbone}; 'edgecnn export' says why")
     print("● no other one is at least as accurate on validation, as fast and as small")

@@ -19,6 +19,7 @@ class Candidate:
     Attributes:
         val, test: accuracy of the float model, fractions.
         int8_test, interval: accuracy of the artifact on test, and its 95 % interval.
+        gate: what the gate says of the artifact: pass, unproven, or fail, which is a file that `export` refuses.
         latency_ms: median time of one inference of the artifact with one thread, on this machine.
     """
 
@@ -27,6 +28,7 @@ class Candidate:
     test: float
     int8_test: float
     interval: tuple[float, float]
+    gate: str
     latency_ms: float
     size_mb: float
     train_s: float

@@ -53,7 +53,7 @@ def classify(
         else:
             shown.append({})
             best = "  ".join(f"{score.label} {score.probability:.1%}" for score in answer.top(top))
-            print(f"{path}: {'unsure: ' if answer.label is None else ''}{best}  ({answer.timings.total_ms:.1f} ms)")
+            print(f"{path}: {'unknown: ' if answer.label is None else ''}{best}  ({answer.timings.total_ms:.1f} ms)")
     if json:
         print_json("classify", {"artifact": str(artifact), "results": shown, "unreadable": failed})
     # A bad file somewhere in a folder is said and passed over; one that was named, or nothing at all, is a failure.

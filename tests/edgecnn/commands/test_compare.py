@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ QUICK = ("--weights", "none", "--recipe", "scratch", "--size", 32, "--epochs", 2
 
 
 def _candidate(backbone, val, latency_ms, size_mb):
-    return Candidate(backbone, val, val, val, (0.0, 1.0), latency_ms, size_mb, 1.0, "")
+    return Candidate(backbone, val, val, val, (0.0, 1.0), "pass", latency_ms, size_mb, 1.0, "")
 
 
 def test_pareto_front_keeps_whatever_is_best_at_something():
@@ -31,12 +32,15 @@ def test_compared_networks_have_runs_artifacts_and_a_page(here, shapes, tmp_path
     document = json.loads(done.stdout)
     assert {one["backbone"] for one in document["backbones"]} == {"basic_cnn", "lenet5"}
     assert any(one["pareto"] for one in document["backbones"])
+    assert {one["gate"] for one in document["backbones"]} <= {"pass", "unproven", "fail"}
     runs = [read_run(tmp_path / "both" / name) for name in ("basic_cnn", "lenet5")]
     assert runs[0].pictures == runs[1].pictures, "one split for all"
     page = (tmp_path / "both" / "compare.html").read_text("utf-8")
     for name in ("basic_cnn", "lenet5"):
         assert page.count(name) >= 2, "in the table and in the plot"
-        assert (tmp_path / "both" / name / "artifacts" / f"{name}-int8.tflite").is_file()
+    for one in document["backbones"]:
+        assert f"<td>{'REFUSED' if one['gate'] == 'fail' else one['gate']}</td>" in page
+        assert Path(one["artifact"]).is_file()
     again = here(*words)
     assert again.returncode == 0, again.stderr
     assert "basic_cnn" in again.stdout

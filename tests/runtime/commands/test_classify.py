@@ -77,7 +77,7 @@ def test_below_the_threshold_there_is_no_label(tiny_artifact: Path, photos: Path
     result = document(classify(tiny_artifact, photos / "grey.png", "--threshold", 0.9, "--json"))["results"][0]
     assert result["label"] is None
     assert result["probability"] < 0.9
-    assert b": unsure: " in classify(tiny_artifact, photos / "grey.png", "--threshold", 0.9).stdout
+    assert b": unknown: " in classify(tiny_artifact, photos / "grey.png", "--threshold", 0.9).stdout
 
 
 def test_labels_with_accents_and_spaces(tiny_artifact: Path, photos: Path, tmp_path: Path) -> None:
