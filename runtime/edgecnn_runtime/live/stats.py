@@ -74,8 +74,9 @@ class Statistics:
         self._clock = clock
         self._start_s = self._refreshed_s = clock()
         self._ends = deque([self._start_s], maxlen=_FPS_FRAMES + 1)
-        self._ages_ms: deque[float] = deque(maxlen=WINDOW_FRAMES)
-        self._inferences_ms: deque[float] = deque(maxlen=WINDOW_FRAMES)
+        # Frame age and inference time, the oldest overwritten. All of it at once, since a list that grows for ten
+        # minutes looks like a leak.
+        self._recent_ms = np.ones((2, WINDOW_FRAMES))
         self._stats = Stats()
 
     def add(self, frame: Frame, result: Result, health: Health) -> Stats:
@@ -83,16 +84,16 @@ class Statistics:
         now_s = self._clock()
         self._ends.append(now_s)
         age_ms = (now_s - frame.captured_s) * 1e3
-        self._ages_ms.append(age_ms)
-        self._inferences_ms.append(result.timings.inference_ms)
+        self._recent_ms[:, self._stats.frames % WINDOW_FRAMES] = age_ms, result.timings.inference_ms
         fresh = self._stats.frames > 0 and now_s - self._refreshed_s < _REFRESH_S
+        frames = self._stats.frames + 1
         self._stats = Stats(
-            self._stats.frames + 1,
+            frames,
             now_s - self._start_s,
             (len(self._ends) - 1) / max(self._ends[-1] - self._ends[0], 1e-9),
             age_ms,
-            self._stats.age_ms if fresh else _percentiles(self._ages_ms),
-            self._stats.inference_ms if fresh else _percentiles(self._inferences_ms),
+            self._stats.age_ms if fresh else self._percentiles(0, frames),
+            self._stats.inference_ms if fresh else self._percentiles(1, frames),
             health,
         )
         if not fresh:
@@ -107,13 +108,12 @@ class Statistics:
             self._clock() - self._start_s,
             last.fps,
             last.frame_age_ms,
-            _percentiles(self._ages_ms),
-            _percentiles(self._inferences_ms),
+            self._percentiles(0, last.frames),
+            self._percentiles(1, last.frames),
             health,
         )
 
-
-def _percentiles(values: deque[float]) -> Percentiles:
-    if not values:
-        return Percentiles()
-    return Percentiles(*(float(value) for value in np.percentile(np.array(values), (50, 95, 99))))
+    def _percentiles(self, row: int, frames: int) -> Percentiles:
+        if not frames:
+            return Percentiles()
+        return Percentiles(*(float(value) for value in np.percentile(self._recent_ms[row, :frames], (50, 95, 99))))

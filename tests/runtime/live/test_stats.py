@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -44,15 +45,20 @@ def test_ages_speed_and_health_are_those_of_the_clock() -> None:
     assert (document["dropped"], document["reconnections"], document["state"]) == (3, 1, "ok")
 
 
-def test_memory_is_bounded() -> None:
+def test_memory_does_not_grow_and_old_frames_are_forgotten() -> None:
     clock = Clock()
     statistics = Statistics(clock)
     result = Result("a", 1.0, np.ones(1, np.float32), ("a",), Timings(0, 1, 1))
+    tracemalloc.start()
     for index in range(WINDOW_FRAMES + 500):
         clock.now += 0.001
         age_s = 9.0 if index < 500 else 0.01
         statistics.add(Frame(PICTURE, clock.now - age_s, index, 0), result, Health())
-    assert len(statistics._ages_ms) == len(statistics._inferences_ms) == WINDOW_FRAMES
+        if index == 100:
+            early, _ = tracemalloc.get_traced_memory()
+    late, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert late - early < 50_000
     assert statistics.now(Health()).age_ms.p99 == pytest.approx(10)
 
 
