@@ -12,7 +12,6 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
@@ -67,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> int:
-    loaders = _loaders()
+    loaders = _own()
     name = next((word for word in words if not word.startswith("-")), None)
+    if name not in loaders:
+        loaders = {**_lab(), **loaders}
     if name is not None and name not in loaders:
         if name in LAB_COMMANDS:
             raise UsageError(f"'edgecnn {name}' belongs to the lab, which is not installed: run \"{LAB_INSTALL}\"")
@@ -90,13 +91,18 @@ def _run(words: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _loaders() -> dict[str, Callable[[], Callable[..., Any]]]:
-    def own(name: str) -> Callable[[], Callable[..., Any]]:
+def _own() -> dict[str, Callable[[], Callable[..., Any]]]:
+    def loader(name: str) -> Callable[[], Callable[..., Any]]:
         return lambda: getattr(importlib.import_module(f"{commands.__name__}.{name}"), name)
 
     names = [m.name for m in pkgutil.iter_modules(commands.__path__) if not m.name.startswith("_")]
-    lab = {entry.name: entry.load for entry in entry_points(group="edgecnn.commands")}
-    return {**lab, **{name: own(name) for name in names}}
+    return {name: loader(name) for name in names}
+
+
+def _lab() -> dict[str, Callable[[], Callable[..., Any]]]:
+    from importlib.metadata import entry_points  # reads what is installed, which a device's commands need not
+
+    return {entry.name: entry.load for entry in entry_points(group="edgecnn.commands")}
 
 
 def _show_version(wanted: bool) -> None:

@@ -58,7 +58,7 @@ class Feed:
         self.ended = False
         self._events: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
-        self._jpeg: tuple[Observation | None, bytes] = (None, b"")
+        self._jpeg: tuple[int, bytes] = (-1, b"")  # without its observation, which would keep a frame in memory
 
     def attach(self) -> None:
         """Binds the feed to the running event loop, in which all but `publish` and `end` are called."""
@@ -84,7 +84,7 @@ class Feed:
 
     def jpeg(self, observation: Observation) -> bytes:
         """The frame as a JPEG file of at most 960x720 px, made once however many ask."""
-        if self._jpeg[0] is not observation:
+        if self._jpeg[0] != observation.frame.index:
             picture = observation.frame.picture
             rows, columns = picture.shape[:2]
             scale = min(1.0, _MAX_WIDTH_PX / columns, _MAX_HEIGHT_PX / rows)
@@ -92,7 +92,7 @@ class Feed:
                 size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
                 picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
             data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
-            self._jpeg = (observation, data)
+            self._jpeg = (observation.frame.index, data)
         return self._jpeg[1]
 
     def _wake(self) -> None:
