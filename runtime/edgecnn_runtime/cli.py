@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from edgecnn_runtime import __version__, commands
-from edgecnn_runtime.errors import EdgecnnError, UsageError
+from edgecnn_runtime.errors import EdgecnnError, UsageError, first_line
 
 LAB_COMMANDS = ("augment", "backbones", "check", "compare", "export", "quickstart", "train")
 LAB_INSTALL = "pip install 'edgecnn[cpu]'"
@@ -126,6 +126,8 @@ def _one_line(error: Exception) -> tuple[str, int]:
     format_message = getattr(error, "format_message", None)  # a usage error; typer vendors the class in some versions
     if format_message is not None:
         return f"{' '.join(format_message().split())} (see --help)", getattr(error, "exit_code", 2)
+    if isinstance(error, ImportError):
+        return f"{first_line(error)}; 'edgecnn doctor' says what is missing", 1
     if isinstance(error, MemoryError):
         return "not enough memory", 1
     return f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", 1

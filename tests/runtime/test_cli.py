@@ -88,11 +88,7 @@ def test_an_error_of_the_program_itself_is_one_line_too() -> None:
 
 
 def test_the_lab_is_named_where_it_is_not_installed() -> None:
-    script = (
-        "import edgecnn_runtime.cli as cli\n"
-        "cli._lab = dict\n"
-        "cli.main(['train', 'photos', '--out', 'run'])"
-    )
+    script = "import edgecnn_runtime.cli as cli\ncli._lab = dict\ncli.main(['train', 'photos', '--out', 'run'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr == (

@@ -38,8 +38,8 @@ _NUMBER_BITS, _TIME_BITS = 24, 40  # 2^24 frames are 6 days at 30 per second, 2^
 _COLUMNS = 32
 _BAD_FROM_S = 1.0
 
-# The seven lines of a pocket calculator's digit, clockwise from the top, the middle one last, in a box 1 wide and 2 high;
-# and for each digit the lines that it has, as bits. OpenCV 5 loads 9 MB of fonts with the first letter that it draws.
+# The seven lines of a pocket calculator's digit, clockwise from the top, the middle one last, in a box 1 wide and 2
+# high; and for each digit the lines that it has, as bits. OpenCV 5 loads 9 MB of fonts with the first letter it draws.
 _LINES = np.array([[0, 0, 1, 0], [1, 0, 1, 1], [1, 1, 1, 2], [1, 2, 0, 2], [0, 2, 0, 1], [0, 1, 0, 0], [0, 1, 1, 1]])
 _DIGITS = (0x3F, 0x06, 0x5B, 0x4F, 0x66, 0x6D, 0x7D, 0x07, 0x7F, 0x6F)
 
