@@ -84,7 +84,7 @@ def test_help_loads_no_framework_though_it_lists_the_lab() -> None:
         ("live TFLITE --camera fake:frames=3 --jsonl -", ["ai_edge_litert", "cv2", "numpy"]),
         (
             "live TFLITE --camera fake: --frames 30 --port 0",
-            ["ai_edge_litert", "anyio", "asyncio", "cv2", "numpy", "starlette", "uvicorn"],
+            ["ai_edge_litert", "anyio", "asyncio", "cv2", "numpy", "rich", "starlette", "uvicorn"],
         ),
     ],
 )
