@@ -61,7 +61,7 @@ def _camera(number: int, name: str, ask: Callable[[str], Said]) -> Finding:
     # The camera's own error says what to do, and in brackets what is so.
     words = re.sub(r"^(EdgecnnError: )?(camera \d+: )?", "", said.error) or "try another (it gave a damaged picture)"
     parts = re.fullmatch(r"(.*) \((?:received: )?(.*)\)", words)
-    found, remedy = (parts[2], parts[1]) if parts else (words, "")
+    found, remedy = (parts[2], parts[1]) if parts else (words, "plug it in again, or try another one")
     # That somebody uses it, `edgecnn live` itself perhaps, is no fault.
     return Finding(f"camera {number}", "warn" if "is open in" in found else "fail", f"{name}: {found}", remedy)
 

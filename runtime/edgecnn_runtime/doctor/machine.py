@@ -33,7 +33,11 @@ _UNKNOWN = "this system does not tell"
 def board(root: Path) -> Finding:
     """Which board, system and Python."""
     # The device tree is that of Arm boards; PCs name themselves in the DMI table.
-    model = _text(root / "proc/device-tree/model") or _text(root / "sys/class/dmi/id/product_name") or platform.node()
+    model = (
+        _text(root / "sys/firmware/devicetree/base/model")
+        or _text(root / "sys/class/dmi/id/product_name")
+        or platform.node()
+    )
     bits = 64 if sys.maxsize > 2**32 else 32
     words = (
         f"{model}: {platform.system()} {platform.release()}, {platform.machine()}, Python {platform.python_version()}"
@@ -123,7 +127,7 @@ def heat_and_power(root: Path) -> list[Finding]:
         heat = Finding("temperature", "ok", f"{state.temperature_c:.0f} °C")
     if state.throttled is None:
         # No other board has these flags, so that there is nothing to say of one.
-        pi = _text(root / "proc/device-tree/model").startswith("Raspberry Pi")
+        pi = _text(root / "sys/firmware/devicetree/base/model").startswith("Raspberry Pi")
         return [heat, Finding("power", "unknown", _UNKNOWN, "vcgencmd get_throttled")] if pi else [heat]
     before = state.throttled_before or ()
     words = "; ".join(
@@ -154,7 +158,8 @@ def clock(root: Path, now_s: float | None = None, synchronised: bool | None = No
         if (root / "run/systemd/timesync/synchronized").exists():
             synchronised = True
         elif sys.platform == "linux":
-            synchronised = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024)) not in (-1, _TIME_ERROR)
+            answer = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(1024))
+            synchronised = None if answer == -1 else answer != _TIME_ERROR
     if synchronised is None:
         return Finding("clock", "unknown", f"{shown}; whether it is being set, {_UNKNOWN}")
     if not synchronised:

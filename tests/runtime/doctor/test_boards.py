@@ -1,8 +1,8 @@
 """The doctor on made-up trees of /proc, /sys and the device tree, as the boards have them.
 
 cpuinfo is of https://github.com/fastfetch-cli/fastfetch/issues/1529, the video devices are of
-https://github.com/ayufan/camera-streamer/issues/3 (Pi 4) and https://github.com/raspberrypi/libcamera/issues/104 (Pi 5),
-the Zero 2 W's memory is of https://github.com/raspberrypi/linux/issues/5975.
+https://github.com/ayufan/camera-streamer/issues/3 (Pi 4) and https://github.com/raspberrypi/libcamera/issues/104
+(Pi 5), the Zero 2 W's memory is about that of https://github.com/raspberrypi/linux/issues/5975.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def tree(root: Path, board: Machine) -> Path:
     core = f"BogoMIPS\t: 108.00\nFeatures\t: {board.features}\nCPU implementer\t: 0x41\nCPU part\t: {board.part}\n\n"
     cores = "".join(f"processor\t: {number}\n{core}" for number in range(4))
     write(root / "proc/cpuinfo", f"{cores}Revision\t: d03115\nModel\t\t: {board.model}\n")
-    write(root / "proc/device-tree/model", f"{board.model}\0")
+    write(root / "sys/firmware/devicetree/base/model", f"{board.model}\0")
     total, available, swap = board.memory_kb
     memory = f"MemTotal:       {total} kB\nMemFree:        100 kB\nMemAvailable:   {available} kB\n"
     write(root / "proc/meminfo", f"{memory}SwapTotal:      {swap} kB\nSwapFree:       {swap} kB\n")
@@ -176,7 +176,7 @@ def test_where_nothing_is_told_nothing_is_claimed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "\0\0", "Features\t:\nFeatures", "MemTotal: lots kB\n", "processor : x"])
 def test_files_that_say_something_else_do_no_harm(tmp_path: Path, text: str) -> None:
-    for path in ("proc/cpuinfo", "proc/meminfo", "proc/device-tree/model"):
+    for path in ("proc/cpuinfo", "proc/meminfo", "sys/firmware/devicetree/base/model"):
         write(tmp_path / path, text)
     for name in ("governor", "driver", "min_freq", "max_freq"):
         write(tmp_path / f"sys/devices/system/cpu/cpu0/cpufreq/scaling_{name}", text)
@@ -247,7 +247,7 @@ def test_what_slows_a_raspberry_pi_down(tmp_path: Path, bits: str, state: str, f
 
 
 def test_a_raspberry_pi_without_the_flags_names_the_program_that_has_them(tmp_path: Path) -> None:
-    write(tmp_path / "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
+    write(tmp_path / "sys/firmware/devicetree/base/model", "Raspberry Pi 5 Model B Rev 1.0\0")
     power = machine.heat_and_power(tmp_path)[1]
     assert (power.state, "vcgencmd get_throttled" in power.remedy) == ("unknown", True)
 
@@ -291,7 +291,7 @@ def test_a_usb_camera_is_found_among_codecs_and_read(tmp_path: Path) -> None:
             "C920: /dev/video0 is open in: edgecnn, process 7",
             "serves one program at a time; end the other one",
         ),
-        ("nothing in 30 s", "fail", "C920: nothing in 30 s", ""),
+        ("nothing in 30 s", "fail", "C920: nothing in 30 s", "plug it in again, or try another one"),
     ],
 )
 def test_a_camera_that_gives_no_picture(tmp_path: Path, error: str, state: str, found: str, remedy: str) -> None:
