@@ -68,8 +68,8 @@ def environment(folder: Path, wheel: Path, headless: bool) -> Path:
 
 
 def forget(folder: Path) -> None:
-    """Lets the kernel drop a folder's libraries from its cache, as after a start of the device: of what it has read anyway
-    it maps neighbours too, up to 20 MB that nothing asked for and that count as resident."""
+    """Lets the kernel drop a folder's libraries from its cache, as after a start of the device: where it has read them
+    anyway it maps up to 20 MB that nothing asked for, which count as resident."""
     os.sync()
     for path in folder.rglob("*.so*"):
         if path.is_file():
@@ -188,8 +188,8 @@ def main() -> int:
             (
                 f"{options.artifact.name}; 1 MB is 1e6 bytes; byte code included",
                 f"beyond: {parts}",
-                f"resident: of live the largest in {_LIVE_S:.0f} s of 640x480 frames with one viewer, libraries read anew; "
-                "of the others the peak",
+                f"resident: of live the largest in {_LIVE_S:.0f} s of 640x480 frames with one viewer, libraries read "
+                "anew; of the others the peak",
                 f"start: whole process with files in the disk's cache, median of {options.runs}; headless OpenCV",
             ),
             {
