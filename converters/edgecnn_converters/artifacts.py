@@ -23,8 +23,8 @@ from edgecnn_converters.goldens import make_goldens
 from edgecnn_converters.ladder import Attempt, climb
 from edgecnn_converters.quantization.repair import NONE, Repair
 from edgecnn_runtime import Classifier
+from edgecnn_runtime.artifact import write_artifact
 from edgecnn_runtime.backends import module_for
-from edgecnn_runtime.classifier import write_artifact
 from edgecnn_runtime.contract import Accuracy, Contract, Gate
 from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.metrics import wilson_interval

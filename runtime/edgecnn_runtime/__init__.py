@@ -11,8 +11,21 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-from edgecnn_runtime.classifier import Classifier, Result, Score, Timings
-from edgecnn_runtime.contract import Contract
+from typing import TYPE_CHECKING, Any
+
 from edgecnn_runtime.errors import EdgecnnError
 
+if TYPE_CHECKING:
+    from edgecnn_runtime.classifier import Classifier, Result, Score, Timings
+    from edgecnn_runtime.contract import Contract
+
 __all__ = ["Classifier", "Contract", "EdgecnnError", "Result", "Score", "Timings", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads NumPy and OpenCV with the first name that needs them: `edgecnn doctor` must run where they do not load."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from edgecnn_runtime import classifier, contract
+
+    return getattr(contract if name == "Contract" else classifier, name)

@@ -12,13 +12,12 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import typer
 
 from edgecnn_runtime import __version__, commands
-from edgecnn_runtime.errors import EdgecnnError, UsageError
+from edgecnn_runtime.errors import EdgecnnError, UsageError, first_line
 
 LAB_COMMANDS = ("augment", "backbones", "check", "compare", "export", "quickstart", "train")
 LAB_INSTALL = "pip install 'edgecnn[cpu]'"
@@ -67,8 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(words: list[str]) -> int:
-    loaders = _loaders()
+    loaders = _own()
     name = next((word for word in words if not word.startswith("-")), None)
+    if name not in loaders:
+        loaders = {**_lab(), **loaders}
     if name is not None and name not in loaders:
         if name in LAB_COMMANDS:
             raise UsageError(f"'edgecnn {name}' belongs to the lab, which is not installed: run \"{LAB_INSTALL}\"")
@@ -90,13 +91,18 @@ def _run(words: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _loaders() -> dict[str, Callable[[], Callable[..., Any]]]:
-    def own(name: str) -> Callable[[], Callable[..., Any]]:
+def _own() -> dict[str, Callable[[], Callable[..., Any]]]:
+    def loader(name: str) -> Callable[[], Callable[..., Any]]:
         return lambda: getattr(importlib.import_module(f"{commands.__name__}.{name}"), name)
 
     names = [m.name for m in pkgutil.iter_modules(commands.__path__) if not m.name.startswith("_")]
-    lab = {entry.name: entry.load for entry in entry_points(group="edgecnn.commands")}
-    return {**lab, **{name: own(name) for name in names}}
+    return {name: loader(name) for name in names}
+
+
+def _lab() -> dict[str, Callable[[], Callable[..., Any]]]:
+    from importlib.metadata import entry_points  # reads what is installed, which a device's commands need not
+
+    return {entry.name: entry.load for entry in entry_points(group="edgecnn.commands")}
 
 
 def _show_version(wanted: bool) -> None:
@@ -120,6 +126,8 @@ def _one_line(error: Exception) -> tuple[str, int]:
     format_message = getattr(error, "format_message", None)  # a usage error; typer vendors the class in some versions
     if format_message is not None:
         return f"{' '.join(format_message().split())} (see --help)", getattr(error, "exit_code", 2)
+    if isinstance(error, ImportError):
+        return f"{first_line(error)}; 'edgecnn doctor' says what is missing", 1
     if isinstance(error, MemoryError):
         return "not enough memory", 1
     return f"{type(error).__name__}: {' '.join(str(error).split())} (--debug shows where)", 1

@@ -11,11 +11,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PROJECTS = (".", "converters", "runtime")
 HEAVY = ("tensorflow", "keras", "torch", "tf2onnx", "onnx", "matplotlib", "edgecnn", "edgecnn_converters")
+
+DEVICE = ("ai_edge_litert", "anyio", "asyncio", "cv2", "numpy", "onnxruntime", "rich", "starlette", "uvicorn")
 
 EVERY_MODULE = """
 import importlib, json, pkgutil, sys
@@ -32,6 +36,19 @@ from edgecnn_runtime.cli import main
 with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
     main(["--help"])
 print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})))
+"""
+# The command line without the lab's commands, and at the end on stderr what it has loaded; without a word, what the
+# package alone loads.
+COMMAND = """
+import json, sys
+import edgecnn_runtime
+try:
+    if len(sys.argv) > 1:
+        from edgecnn_runtime import cli
+        cli._lab = dict
+        cli.main(sys.argv[1:])
+finally:
+    print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})), file=sys.stderr)
 """
 
 
@@ -50,9 +67,38 @@ def test_help_loads_no_framework_though_it_lists_the_lab() -> None:
     assert [name for name in HEAVY[:6] if name in loaded] == []
 
 
-def test_the_engines_are_loaded_on_use_only() -> None:
-    script = "import sys, edgecnn_runtime; print([n for n in ('onnxruntime', 'ai_edge_litert') if n in sys.modules])"
-    assert python(script).strip() == "[]"
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", []),
+        ("--help", ["rich"]),
+        ("--version", []),
+        ("doctor --json", []),
+        ("info TFLITE", ["ai_edge_litert", "numpy"]),
+        ("info ONNX", ["numpy"]),
+        ("info TFLITE --labels", ["numpy"]),
+        ("selftest TFLITE", ["ai_edge_litert", "cv2", "numpy"]),
+        ("selftest ONNX", ["cv2", "numpy", "onnxruntime"]),
+        ("classify TFLITE PICTURE", ["ai_edge_litert", "cv2", "numpy"]),
+        ("evaluate TFLITE PICTURES", ["ai_edge_litert", "cv2", "numpy"]),
+        ("live TFLITE --camera fake:frames=3 --jsonl -", ["ai_edge_litert", "cv2", "numpy"]),
+        (
+            "live TFLITE --camera fake: --frames 30 --port 0",
+            ["ai_edge_litert", "anyio", "asyncio", "cv2", "numpy", "rich", "starlette", "uvicorn"],
+        ),
+    ],
+)
+def test_a_command_imports_what_it_uses_and_no_more(
+    words: str, expected: list[str], tiny_artifact: Path, tiny_onnx: Path, tmp_path: Path
+) -> None:
+    picture = tmp_path / "pictures" / "red" / "1.png"
+    picture.parent.mkdir(parents=True)
+    cv2.imwrite(str(picture), np.full((40, 40, 3), (0, 0, 220), np.uint8))
+    named = {"TFLITE": tiny_artifact, "ONNX": tiny_onnx, "PICTURE": picture, "PICTURES": picture.parents[1]}
+    command = [sys.executable, "-c", COMMAND, *(str(named.get(word, word)) for word in words.split())]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
+    assert sorted(loaded & {*DEVICE, *HEAVY}) == expected
 
 
 def test_the_runtime_is_imported_quickly() -> None:

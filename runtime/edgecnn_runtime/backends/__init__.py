@@ -10,13 +10,15 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import ModelError
+
+if TYPE_CHECKING:
+    from edgecnn_runtime.decode import Picture
 
 Outputs = npt.NDArray[np.float32]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgecnn_runtime.backends import Outputs, Scaling
 from edgecnn_runtime.backends._protobuf import check_onnx, metadata_record, operators, split_metadata
-from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import ModelError, first_line
+
+if TYPE_CHECKING:
+    from edgecnn_runtime.decode import Picture
 
 CONTRACT_KEY = "edgecnn.contract"
 

@@ -9,15 +9,17 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgecnn_runtime.backends import PIXELS, Outputs, Scaling
 from edgecnn_runtime.backends._flatbuffer import check_tflite
-from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import ModelError, first_line
 from edgecnn_runtime.quiet import quiet
+
+if TYPE_CHECKING:
+    from edgecnn_runtime.decode import Picture
 
 CONTRACT_FILE = "edgecnn.json"
 LABELS_FILE = "labels.txt"  # the name that other people's tools look for

@@ -38,6 +38,11 @@ _NUMBER_BITS, _TIME_BITS = 24, 40  # 2^24 frames are 6 days at 30 per second, 2^
 _COLUMNS = 32
 _BAD_FROM_S = 1.0
 
+# The seven lines of a pocket calculator's digit, clockwise from the top, the middle one last, in a box 1 wide and 2
+# high; and for each digit the lines that it has, as bits. OpenCV 5 loads 9 MB of fonts with the first letter it draws.
+_LINES = np.array([[0, 0, 1, 0], [1, 0, 1, 1], [1, 1, 1, 2], [1, 2, 0, 2], [0, 2, 0, 1], [0, 1, 0, 0], [0, 1, 1, 1]])
+_DIGITS = (0x3F, 0x06, 0x5B, 0x4F, 0x66, 0x6D, 0x7D, 0x07, 0x7F, 0x6F)
+
 
 @dataclass(frozen=True)
 class Faults:
@@ -136,7 +141,7 @@ def draw_card(number: int, time_s: float, resolution: tuple[int, int], bgr: tupl
         bgr: the ground.
 
     Returns:
-        ``(H, W, 3)`` uint8 BGR: two rows of black and white squares with number and time, both in words below, and a
+        ``(H, W, 3)`` uint8 BGR: two rows of black and white squares with number and time, both in digits below, and a
         disc that goes round once in two seconds.
     """
     width, height = resolution
@@ -146,10 +151,7 @@ def draw_card(number: int, time_s: float, resolution: tuple[int, int], bgr: tupl
     centre = (round(width / 2 + side / 4 * math.cos(angle)), round(height * 0.55 + side / 4 * math.sin(angle)))
     cv2.circle(picture, centre, max(1, side // 12), (255, 255, 255), -1, cv2.LINE_AA)
     cell = max(1, width // _COLUMNS)
-    words = f"frame {number}  {time_s:.3f} s"
-    font, scale, white = cv2.FONT_HERSHEY_SIMPLEX, side / 480, (255, 255, 255)
-    place = (cell // 2, 2 * cell + side // 12)
-    cv2.putText(picture, words, place, font, scale, white, max(1, side // 240), cv2.LINE_AA)
+    _draw_digits(picture, f"{number}  {time_s:.3f}", cell // 2, 2 * cell + side // 32, max(2, side // 48))
     value = (number % 2**_NUMBER_BITS) << _TIME_BITS | round(time_s * 1e3) % 2**_TIME_BITS
     bits = np.array([value >> shift & 1 for shift in range(63, -1, -1)], np.uint8).reshape(2, _COLUMNS) * 255
     squares = bits.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width, None]
@@ -168,6 +170,17 @@ def read_card(picture: Picture) -> tuple[int, float]:
     bits = picture[[[cell // 2], [cell + cell // 2]], places[None, :], 1] > 127
     value = int("".join("1" if bit else "0" for bit in bits.ravel()), 2)
     return value >> _TIME_BITS, value % 2**_TIME_BITS / 1e3
+
+
+def _draw_digits(picture: Picture, text: str, left: int, top: int, width: int) -> None:
+    """Writes digits, points and spaces in white, each digit `width` px wide and twice as high."""
+    for character in text:
+        if character.isdigit():
+            lines = _LINES[[bool(_DIGITS[int(character)] >> bit & 1) for bit in range(7)]] * width + [left, top] * 2
+            cv2.polylines(picture, list(lines.reshape(-1, 2, 2)), False, (255, 255, 255), max(1, width // 5))
+        elif character == ".":
+            cv2.circle(picture, (left, top + 2 * width), max(1, width // 6), (255, 255, 255), -1)
+        left += (width // 2 if character == "." else width) + max(2, width // 2)
 
 
 def _colour(seconds: float) -> tuple[int, int, int]:

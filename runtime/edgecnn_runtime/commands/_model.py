@@ -6,15 +6,17 @@ import math
 import re
 import unicodedata
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from edgecnn_runtime import Classifier
-from edgecnn_runtime.backends import Scaling
 from edgecnn_runtime.contract import Contract, Preprocessing, Provenance
 from edgecnn_runtime.contract import Fit as _Fit
 from edgecnn_runtime.errors import EdgecnnError, UsageError
+
+if TYPE_CHECKING:
+    from edgecnn_runtime import Classifier
+    from edgecnn_runtime.backends import Scaling
 
 Artifact = Annotated[Path, typer.Argument(help="A .tflite or .onnx file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
@@ -42,6 +44,8 @@ def open_classifier(
     logits: bool = False,
 ) -> Classifier:
     """Opens an artifact, or a foreign model by what the user states of it. Raises UsageError, ModelError."""
+    from edgecnn_runtime import Classifier
+
     if size is None and value_range is None and labels is None:
         return Classifier.load(artifact, threads)
     if size is None or value_range is None or labels is None:
@@ -89,4 +93,6 @@ def read_range(text: str) -> Scaling:
         raise UsageError(f"--range is LOW:HIGH, for instance 0:1 or -1:1 (received: {text})") from error
     if not math.isfinite(low) or not math.isfinite(high) or low == high:
         raise UsageError(f"--range is two different numbers, for instance 0:1 or -1:1 (received: {text})")
+    from edgecnn_runtime.backends import Scaling
+
     return Scaling(low, high)

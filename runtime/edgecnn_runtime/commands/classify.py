@@ -6,18 +6,17 @@ import glob
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from edgecnn_runtime import Classifier, Result
 from edgecnn_runtime.commands import _model, cores, print_json
-from edgecnn_runtime.dataset import picture_files
-from edgecnn_runtime.decode import SUFFIXES
 from edgecnn_runtime.errors import EdgecnnError, PictureError
-from edgecnn_runtime.parallel import map_ordered
 
-Answer = tuple[str, Result | PictureError]
+if TYPE_CHECKING:
+    from edgecnn_runtime import Classifier, Result
+
+    Answer: TypeAlias = tuple[str, Result | PictureError]
 
 
 def classify(
@@ -62,6 +61,9 @@ def classify(
 
 
 def _expand(inputs: list[str]) -> Iterator[str]:
+    from edgecnn_runtime.dataset import picture_files
+    from edgecnn_runtime.decode import SUFFIXES
+
     for item in inputs:
         path = Path(item)
         if item != "-" and path.is_dir():
@@ -85,6 +87,8 @@ def _classify_all(classifier: Classifier, paths: list[str], workers: int) -> Ite
     if len(paths) == 1:  # no threads, no second engine
         yield task(classifier, paths[0])
     else:
+        from edgecnn_runtime.parallel import map_ordered
+
         yield from map_ordered(classifier.clone, task, paths, min(workers, max(1, len(paths))))
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import statistics
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgecnn_runtime import Classifier, Result
 from edgecnn_runtime.commands import _model, cores, print_json
-from edgecnn_runtime.dataset import LabelledPicture, read_dataset
 from edgecnn_runtime.errors import EdgecnnError, PictureError, UsageError
-from edgecnn_runtime.metrics import confusion, wilson_interval
-from edgecnn_runtime.parallel import map_ordered
+
+if TYPE_CHECKING:
+    from edgecnn_runtime import Classifier, Result
+    from edgecnn_runtime.dataset import LabelledPicture
 
 
 def evaluate(
@@ -33,6 +33,9 @@ def evaluate(
 
     Example: edgecnn evaluate runs/flowers/artifacts/efficientnet_lite0-int8.tflite photos/ --split test
     """
+    from edgecnn_runtime.dataset import read_dataset
+    from edgecnn_runtime.metrics import confusion, wilson_interval
+
     if split not in ("train", "val", "test", "all"):
         raise UsageError(f"--split is train, val, test or all (received: {split})")
     classifier = _model.open_classifier(artifact, threads, size, range, labels, fit, logits)
@@ -85,6 +88,8 @@ def _choose(pictures: tuple[LabelledPicture, ...], split: str, data: Path) -> li
 
 
 def _classify(classifier: Classifier, pictures: list[LabelledPicture], workers: int) -> list[Result | PictureError]:
+    from edgecnn_runtime.parallel import map_ordered
+
     def task(own: Classifier, picture: LabelledPicture) -> Result | PictureError:
         try:
             return own.classify(picture.path)

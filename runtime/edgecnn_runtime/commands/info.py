@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from edgecnn_runtime.classifier import read_artifact
 from edgecnn_runtime.commands import _model, print_json
 from edgecnn_runtime.errors import ModelError, UsageError
 
@@ -24,6 +23,8 @@ def info(
 
     Example: edgecnn info runs/flowers/artifacts/efficientnet_lite0-int8.tflite
     """
+    from edgecnn_runtime.artifact import read_artifact
+
     if labels + contract + json > 1:
         raise UsageError("--labels, --contract and --json exclude one another")
     graph, stated, module = read_artifact(artifact)

@@ -9,18 +9,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from edgecnn_runtime.cameras import Options
 from edgecnn_runtime.commands import _model
 from edgecnn_runtime.errors import EdgecnnError, UsageError
-from edgecnn_runtime.live.capture import Every, open_frames
-from edgecnn_runtime.live.decision import Rules
-from edgecnn_runtime.live.loop import Tuning, run
 from edgecnn_runtime.live.views import VIEWS as SCREENS
-from edgecnn_runtime.live.views import View, open_view
+from edgecnn_runtime.live.views import open_view
+
+if TYPE_CHECKING:
+    from edgecnn_runtime.live.views import View
 
 VIEWS = (SCREENS[0], "page", *SCREENS[1:])
 
@@ -103,6 +102,11 @@ def live(
 
     Example: edgecnn live efficientnet_lite0-int8.tflite --camera 0
     """
+    from edgecnn_runtime.cameras import Options
+    from edgecnn_runtime.live.capture import Every, open_frames
+    from edgecnn_runtime.live.decision import Rules
+    from edgecnn_runtime.live.loop import Tuning, run
+
     options = Options.parse(resolution, fps, rotation, flip, region)
     wants_page = (host, port, token_file) != (None, None, None)
     _check_views(view, jsonl, wants_page)

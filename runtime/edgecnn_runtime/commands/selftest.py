@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgecnn_runtime import Classifier
 from edgecnn_runtime.commands import _model, print_json
 from edgecnn_runtime.errors import ModelError
 
@@ -12,6 +11,8 @@ def selftest(artifact: _model.Artifact, json: _model.Json = False, threads: _mod
 
     Example: edgecnn selftest efficientnet_lite0-int8.tflite
     """
+    from edgecnn_runtime import Classifier
+
     classifier = Classifier.load(artifact, threads)
     goldens = len(classifier.contract.goldens)
     if not goldens:

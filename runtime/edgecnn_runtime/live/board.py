@@ -33,7 +33,9 @@ def read_board(system: Path = Path("/sys")) -> Board:
     Args:
         system: where sysfs is.
     """
-    bits = _number(system / "devices/platform/soc/soc:firmware/get_throttled", 16)
+    # The Raspberry Pi 5 calls the node soc@107c000000, and some of its kernels have no such file.
+    paths = sorted(system.glob("devices/platform/soc*/soc*:firmware/get_throttled"))
+    bits = _number(paths[0], 16) if paths else None
     if bits is None:
         return Board(_temperature(system))
     now = tuple(words for bit, words in enumerate(_THROTTLED) if bits >> bit & 1)

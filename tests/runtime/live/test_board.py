@@ -69,3 +69,8 @@ def test_a_sensor_that_does_not_answer_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "class/thermal/thermal_zone0/temp").mkdir(parents=True)
     (tmp_path / THROTTLED).mkdir(parents=True)
     assert read_board(tmp_path) == Board()
+
+
+def test_the_raspberry_pi_5_has_them_elsewhere(tmp_path: Path) -> None:
+    write(tmp_path / "devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled", "50000\n")
+    assert read_board(tmp_path).throttled_before == ("under-voltage", "throttled")

@@ -7,11 +7,13 @@ hand it to threads of its own.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgecnn_runtime.errors import UsageError
-from edgecnn_runtime.live.observation import Observation
-from edgecnn_runtime.live.stats import Stats
+
+if TYPE_CHECKING:
+    from edgecnn_runtime.live.observation import Observation
+    from edgecnn_runtime.live.stats import Stats
 
 VIEWS = ("auto", "window", "terminal")
 
@@ -36,11 +38,13 @@ def open_view(name: str) -> View:
         UsageError: no such view.
         EdgecnnError: a window was asked for and cannot be opened.
     """
-    from edgecnn_runtime.live.views.terminal import TerminalView
-    from edgecnn_runtime.live.views.window import WindowView, why_no_window
-
     if name not in VIEWS:
         raise UsageError(f"--view is {', '.join(VIEWS)} (received: {name})")
-    if name == "window" or (name == "auto" and why_no_window() is None):
-        return WindowView()
+    if name != "terminal":
+        from edgecnn_runtime.live.views.window import WindowView, why_no_window
+
+        if name == "window" or why_no_window() is None:
+            return WindowView()
+    from edgecnn_runtime.live.views.terminal import TerminalView
+
     return TerminalView()

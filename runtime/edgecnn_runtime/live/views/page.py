@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import ipaddress
 import re
 import secrets
@@ -26,11 +25,13 @@ import numpy as np
 
 from edgecnn_runtime.classifier import Classifier
 from edgecnn_runtime.errors import EdgecnnError
+from edgecnn_runtime.live.listening import HOST as HOST
+from edgecnn_runtime.live.listening import PORT as PORT
+from edgecnn_runtime.live.listening import listen
 from edgecnn_runtime.live.loop import Tuning
 from edgecnn_runtime.live.observation import Observation, trouble
 from edgecnn_runtime.live.stats import Stats
 
-HOST, PORT = "127.0.0.1", 8080
 TOP = 5
 
 _MAX_FPS = 40.0  # a recording that is read as fast as it goes must not fill the network
@@ -58,7 +59,7 @@ class Feed:
         self.ended = False
         self._events: asyncio.AbstractEventLoop | None = None
         self._changed = asyncio.Event()
-        self._jpeg: tuple[Observation | None, bytes] = (None, b"")
+        self._jpeg: tuple[int, bytes] = (-1, b"")  # without its observation, which would keep a frame in memory
 
     def attach(self) -> None:
         """Binds the feed to the running event loop, in which all but `publish` and `end` are called."""
@@ -84,7 +85,7 @@ class Feed:
 
     def jpeg(self, observation: Observation) -> bytes:
         """The frame as a JPEG file of at most 960x720 px, made once however many ask."""
-        if self._jpeg[0] is not observation:
+        if self._jpeg[0] != observation.frame.index:
             picture = observation.frame.picture
             rows, columns = picture.shape[:2]
             scale = min(1.0, _MAX_WIDTH_PX / columns, _MAX_HEIGHT_PX / rows)
@@ -92,7 +93,7 @@ class Feed:
                 size = (max(1, round(columns * scale)), max(1, round(rows * scale)))
                 picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
             data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()
-            self._jpeg = (observation, data)
+            self._jpeg = (observation.frame.index, data)
         return self._jpeg[1]
 
     def _wake(self) -> None:
@@ -123,7 +124,7 @@ class PageView:
     def __init__(
         self, model: dict[str, Any], tuning: Tuning, host: str = HOST, port: int = PORT, token: str | None = None
     ) -> None:
-        self._socket = _listen(host, port)
+        self._socket = listen(host, port)
         port = self._socket.getsockname()[1]
         shown = _reachable(host)
         self.url = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
@@ -220,19 +221,6 @@ def describe(artifact: Path, classifier: Classifier) -> dict[str, Any]:
         "published_top1": source.published_top1,
         "gate": None if source.gate is None else source.gate.outcome,
     }
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server((str(address[0]), port), family=family, backlog=64)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise EdgecnnError(f"port {port} of {host} is taken already; choose another with --port") from error
-        if error.errno == errno.EACCES:
-            raise EdgecnnError(f"port {port} is not for this user; choose one above 1023 with --port") from error
-        reason = (error.strerror or str(error)).split(" (")[0]
-        raise EdgecnnError(f"--host {host}: no address of this machine ({reason})") from error
 
 
 def _is_loopback(host: str) -> bool:
