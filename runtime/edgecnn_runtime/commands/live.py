@@ -110,7 +110,7 @@ def live(
     """
     options = Options.parse(resolution, fps, rotation, flip, region)
     wants_page = (host, port, token_file) != (None, None, None)
-    _check_views(view, jsonl, wants_page)
+    check_views(view, jsonl, wants_page)
     if snapshot_label and snapshots is None:
         raise UsageError("--snapshot-label needs --snapshots FOLDER")
     lines = None if jsonl in (None, "-") else Path(str(jsonl))
@@ -176,7 +176,8 @@ def live(
     return 128 + signals.received if summary.interrupted else 0
 
 
-def _check_views(view: list[str] | None, jsonl: str | None, wants_page: bool) -> None:
+def check_views(view: list[str] | None, jsonl: str | None, wants_page: bool) -> None:
+    """Raises UsageError for a view that there is not, and for what does not go together."""
     for name in view or ():
         if name not in VIEWS:
             raise UsageError(f"--view is {', '.join(VIEWS)} (received: {name})")
