@@ -20,6 +20,7 @@ from edgecnn_runtime.systemd import Unit
 ACTIONS = ("print", "install", "uninstall", "status")
 UNITS = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")  # there where systemd is what started the system, see man sd_booted
+TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # a service has others of its own
 _LIVE = "edgecnn live "
 _PATHS = ("camera", "token_file", "jsonl", "snapshots", "stats", "labels")
 _UNFIT = {
@@ -174,8 +175,8 @@ def _install(name: str, artifact: Path, options: list[str], user: str | None, me
     _require_systemd(f"; 'edgecnn service print' shows the unit {name}")
     _require_root()
     for path in (artifact, *unit.writable):
-        if any(parent in (Path("/tmp"), Path("/var/tmp")) for parent in path.absolute().parents):
-            raise EdgecnnError(f"{path}: is emptied at a start of the system, and a service has a /tmp of its own")
+        if any(path.absolute().is_relative_to(folder) for folder in TEMPORARY):
+            raise EdgecnnError(f"{path}: a service does not see this folder, which has one of its own; choose another")
     path, text = UNITS / name, unit.text()
     if path.exists() and not overwrite and path.read_text("utf-8", "replace") != text:
         raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
