@@ -111,7 +111,7 @@ class FakeCamera:
         self._number = max(self._number, math.ceil(elapsed_s * self.fps))
         captured_s = self._opened_s + self._number / self.fps
         time.sleep(max(0.0, captured_s - time.monotonic()))
-        while self._device.is_in(faults.hang):
+        while self._device.is_in(self._device.faults.hang):
             time.sleep(_HANG_STEP_S)
         number, self._number = self._number, self._number + 1
         if self._device.is_in(faults.unplug):
