@@ -25,6 +25,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
+SyslogIdentifier={unit}
 ExecStart=:{command}
 User={user}
 SupplementaryGroups=video

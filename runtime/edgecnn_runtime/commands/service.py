@@ -177,6 +177,7 @@ def _install(name: str, artifact: Path, options: list[str], user: str | None, me
     for path in (artifact, *unit.writable):
         if any(path.absolute().is_relative_to(folder) for folder in TEMPORARY):
             raise EdgecnnError(f"{path}: a service does not see this folder, which has one of its own; choose another")
+    _check_access(unit.user, artifact.absolute())
     path, text = UNITS / name, unit.text()
     if path.exists() and not overwrite and path.read_text("utf-8", "replace") != text:
         raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
@@ -198,6 +199,29 @@ def _install(name: str, artifact: Path, options: list[str], user: str | None, me
             f"{name} is installed, but does not run yet, and is tried again and again; '{log} -n 20' shows why"
         ) from error
     print(f"{name}: runs as {unit.user}, and from the next start of the system on by itself. Log: {log} -f")
+
+
+def _check_access(user: str, artifact: Path) -> None:
+    """Whether the user may start this Python and read the model; what systemd would say of it is a number."""
+    import pwd
+
+    found = pwd.getpwnam(user)
+    script = "import sys, edgecnn_runtime; open(sys.argv[1], 'rb').close()"
+    command = [sys.executable, "-P", "-c", script, str(artifact)]
+    try:
+        done = subprocess.run(
+            command,
+            user=found.pw_uid,
+            group=found.pw_gid,
+            extra_groups=os.getgrouplist(user, found.pw_gid),
+            capture_output=True,
+            text=True,
+            errors="replace",
+        )
+    except PermissionError as error:
+        raise EdgecnnError(f"{user} may not start {sys.executable}; install edgecnn where that user may") from error
+    if done.returncode:
+        raise EdgecnnError(f"{user} may not read what the service needs: {done.stderr.strip().splitlines()[-1]}")
 
 
 def _uninstall(name: str, artifact: Path | None) -> None:
@@ -227,6 +251,7 @@ def _status(name: str, artifact: Path | None, json: bool) -> int:
         "runs": runs,
         "state": f"{found.get('ActiveState', 'unknown')} ({found.get('SubState', 'unknown')})",
         "result": found.get("Result", ""),
+        "exit_status": _number(found.get("ExecMainStatus")),
         "says": found.get("StatusText", ""),
         "since": found.get("ActiveEnterTimestamp", ""),
         "at_boot": found.get("UnitFileState") == "enabled",
@@ -244,9 +269,12 @@ def _status(name: str, artifact: Path | None, json: bool) -> int:
     used, limit = document["memory_mb"], document["memory_limit_mb"]
     # Raspberry Pi OS counts no memory of services unless its kernel is told to.
     memory = "not counted on this system, so not limited" if used is None else f"{used} MB of {limit or 'any'} MB"
+    state = f"{document['state']}, since {document['since']}" if runs else str(document["state"])
+    if not runs:
+        state += f"; last result: {document['result']}, exit status {document['exit_status']}"
     rows = [
         ("service", f"{name}, {'started' if document['at_boot'] else 'NOT started'} with the system"),
-        ("state", f"{document['state']}{f', since {found_since}' if (found_since := document['since']) else ''}"),
+        ("state", state),
         ("says", document["says"] or "nothing yet"),
         ("artifact", document["artifact"]),
         ("user", f"{document['user']}, process {document['process']}"),

@@ -200,7 +200,8 @@ def open_page(model: Model, tuning: Tuning, host: str, port: int, token_file: Pa
         token = secrets.token_urlsafe(16)
     page = PageView(model, tuning, host, port, token)
     # A token of a file is known already.
-    print(f"page: {page.url.split('?')[0] if token_file else page.url}  (Ctrl-C ends)", file=sys.stderr, flush=True)
+    hint = "  (Ctrl-C ends)" if sys.stderr.isatty() else ""
+    print(f"page: {page.url.split('?')[0] if token_file else page.url}{hint}", file=sys.stderr, flush=True)
     return page
 
 
