@@ -113,6 +113,14 @@ def test_models_take_over_one_after_the_other_and_no_answer_mixes_two(
         assert np.array_equal(first.decision.smoothed, first.result.probabilities), number
 
 
+@pytest.mark.slow
+def test_a_hundred_swaps_give_no_wrong_answer(place: Path, spanish: Path, tiny_artifact: Path) -> None:
+    view = Script(place, [spanish, tiny_artifact] * 50, limit_s=300)
+    with open_frames("fake:") as frames, watched(place, []) as file:
+        run(file, frames, [view])
+        assert file.model.number == 100
+
+
 @pytest.mark.parametrize(("start", "expected"), [(0.0, 0.25), (0.6, 0.6)])
 def test_the_next_models_threshold_holds_unless_somebody_has_set_another(
     place: Path, spanish: Path, start: float, expected: float
