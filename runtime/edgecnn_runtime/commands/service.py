@@ -57,6 +57,8 @@ def service(
 
     What stands after the artifact are options of 'edgecnn live'. A new model: put it in the artifact's place (mv).
     """
+    if sys.platform != "linux":
+        raise EdgecnnError("services are kept running by systemd, which is of Linux; here 'edgecnn live' runs by hand")
     if action not in ACTIONS:
         raise UsageError(f"say what to do: {', '.join(ACTIONS)} (received: {action})")
     if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):

@@ -21,6 +21,7 @@ from edgecnn_runtime.contract import Contract
 from edgecnn_runtime.errors import EdgecnnError, first_line
 
 _SWITCH_S = 0.0005
+_JOIN_S = 1.0
 _LOOK_S = 1.0  # a file that stayed the same for so long is taken for whole
 
 
@@ -86,7 +87,8 @@ class ArtifactFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()  # the thread may be in the middle of a self-test, for which nobody has to wait
+        self._stop.set()
+        self._thread.join(_JOIN_S)  # it may be in the middle of a self-test, for which nobody waits long
 
     def renew(self) -> bool:
         """Puts a good new model in place; whether there was one. Costs nothing where there was none."""

@@ -90,6 +90,7 @@ def run(
             if file is not None and file.renew():
                 own = classifier.contract.decision.reject_threshold
                 classifier, decision = file.classifier, None
+                statistics.forget_times()
                 tuning.change(labels=classifier.contract.labels)
                 if tuning.rules.threshold == own:
                     tuning.change(threshold=classifier.contract.decision.reject_threshold)

@@ -99,6 +99,11 @@ class Statistics:
             self._refreshed_s = now_s
         return self._stats
 
+    def forget_times(self) -> None:
+        """Begins the percentiles anew: another model answers from now on."""
+        self._ages_ms.clear()
+        self._inferences_ms.clear()
+
     def now(self, health: Health) -> Stats:
         """The state at this moment, with percentiles of all frames up to it."""
         last = self._stats
