@@ -86,7 +86,8 @@ def _run(words: list[str]) -> int:
     )
     app.callback()(_root)
     for known in [name] if name else sorted(loaders):
-        app.command(known)(loaders[known]())
+        command = loaders[known]()
+        app.command(known, context_settings=getattr(command, "context_settings", None))(command)
     result = typer.main.get_command(app).main(words or ["--help"], prog_name="edgecnn", standalone_mode=False)
     return result if isinstance(result, int) else 0
 

@@ -4,9 +4,10 @@
 then green, then blue, and so on. What follows the colon lets it fail as real ones do, by seconds since it was first
 opened:
 
-    fake:freeze=5-8,black=10-12,unplug=15-18,bad=100,frames=900
+    fake:freeze=5-8,black=10-12,unplug=15-18,hang=20-40,bad=100,frames=900
 
-`freeze` repeats a picture, `black` shows nothing, `unplug` can neither be read nor opened, `bad` gives so many damaged
+`freeze` repeats a picture, `black` shows nothing, `unplug` can neither be read nor opened, `hang` does not
+come back from a read, `bad` gives so many damaged
 reads (none, empty, of another size or type), every other one from the second second on, and `frames` makes it a
 recording of so many frames, to which nothing else happens.
 """
@@ -37,6 +38,7 @@ COLOUR_S = 2.0
 _NUMBER_BITS, _TIME_BITS = 24, 40  # 2^24 frames are 6 days at 30 per second, 2^40 ms are 34 years
 _COLUMNS = 32
 _BAD_FROM_S = 1.0
+_HANG_STEP_S = 0.05
 
 # The seven lines of a pocket calculator's digit, clockwise from the top, the middle one last, in a box 1 wide and 2
 # high; and for each digit the lines that it has, as bits. OpenCV 5 loads 9 MB of fonts with the first letter it draws.
@@ -51,6 +53,7 @@ class Faults:
     freeze: tuple[float, float] = (math.inf, math.inf)
     black: tuple[float, float] = (math.inf, math.inf)
     unplug: tuple[float, float] = (math.inf, math.inf)
+    hang: tuple[float, float] = (math.inf, math.inf)
     bad: int = 0
     frames: int | None = None
 
@@ -113,6 +116,8 @@ class FakeCamera:
         self._number = max(self._number, math.ceil(elapsed_s * self.fps))
         captured_s = self._opened_s + self._number / self.fps
         time.sleep(max(0.0, captured_s - time.monotonic()))
+        while self._device.is_in(self._device.faults.hang):
+            time.sleep(_HANG_STEP_S)
         number, self._number = self._number, self._number + 1
         if self._device.is_in(faults.unplug):
             raise EdgecnnError(f"{self.name}: stopped; is it still plugged in? (received: {number} frames)")
@@ -212,7 +217,7 @@ def _known(source: str) -> Device:
     """One device for each source as long as the process lives: what is opened again is the same camera."""
     faults: dict[str, Any] = {}
     for part in filter(None, source.split(",")):
-        span = re.fullmatch(r"(freeze|black|unplug)=(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", part)
+        span = re.fullmatch(r"(freeze|black|unplug|hang)=(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)", part)
         count = re.fullmatch(r"(bad|frames)=(\d{1,7})", part)
         if span:
             faults[span[1]] = (float(span[2]), float(span[3]))
@@ -220,7 +225,7 @@ def _known(source: str) -> Device:
             faults[count[1]] = int(count[2])
         else:
             raise UsageError(
-                "fake: knows freeze=FROM-TO, black=FROM-TO, unplug=FROM-TO, bad=COUNT and frames=COUNT, with commas "
-                f"between them (received: {part})"
+                "fake: knows freeze=FROM-TO, black=FROM-TO, unplug=FROM-TO, hang=FROM-TO, bad=COUNT and "
+                f"frames=COUNT, with commas between them (received: {part})"
             )
     return Device(Faults(**faults))

@@ -14,7 +14,8 @@ from edgecnn_runtime.cameras._opencv import OpenCvCamera, silence
 from edgecnn_runtime.cameras._options import Options
 from edgecnn_runtime.errors import EdgecnnError
 
-_OPEN_TIMEOUT_MS = 10_000  # OpenCV's own 30 s looks like a hang; a camera may take 5 s to describe its stream
+# OpenCV's own 30 s looks like a hang; a camera may take 5 s to describe its stream.
+_OPEN_TIMEOUT_MS = 6_500
 _READ_TIMEOUT_MS = 1_500  # a stream that stalls longer is opened again; nothing else ends the wait
 _REACH_TIMEOUT_S = 2.0
 _PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtmp": 1935}

@@ -90,6 +90,7 @@ def live(
     stats: Annotated[
         Path | None, typer.Option(help="Keep frame age, drops and reconnections in FILE.", show_default=False)
     ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add to the --jsonl file.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
     threads: _model.Threads = 1,
     size: _model.Size = None,
@@ -100,24 +101,29 @@ def live(
 ) -> int:
     """Classify what a camera sees, and show it on a page at http://127.0.0.1:8080, until Ctrl-C.
 
+    Another file in the artifact's place is tried, and answers from the next frame on.
+
     Example: edgecnn live efficientnet_lite0-int8.tflite --camera 0
     """
     from edgecnn_runtime.cameras import Options
+    from edgecnn_runtime.live.artifact import ArtifactFile
     from edgecnn_runtime.live.capture import Every, open_frames
     from edgecnn_runtime.live.decision import Rules
     from edgecnn_runtime.live.loop import Tuning, run
+    from edgecnn_runtime.live.views.manager import open_manager
 
     options = Options.parse(resolution, fps, rotation, flip, region)
     wants_page = (host, port, token_file) != (None, None, None)
-    _check_views(view, jsonl, wants_page)
+    check_views(view, jsonl, wants_page)
     if snapshot_label and snapshots is None:
         raise UsageError("--snapshot-label needs --snapshots FOLDER")
-    for path in (None if jsonl in (None, "-") else Path(str(jsonl)), video, stats):
+    lines = None if jsonl in (None, "-") else Path(str(jsonl))
+    for path in (None if append else lines, video, stats):
         if path is not None and path.is_file() and not overwrite:
             raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
-    classifier = _model.open_classifier(artifact, threads, size, range, labels, fit, logits)
+    file = ArtifactFile(artifact, lambda: _model.open_classifier(artifact, threads, size, range, labels, fit, logits))
     rules = replace(
-        Rules.of(classifier),
+        Rules.of(file.classifier),
         smoothing_ms=smoothing_ms,
         hysteresis=hysteresis,
         min_duration_ms=min_duration_ms,
@@ -129,6 +135,7 @@ def live(
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals())
         source = stack.enter_context(open_frames(camera, options, every_frame))
+        stack.enter_context(file)
         views: list[View] = []
 
         def add(opened: View) -> None:
@@ -140,23 +147,20 @@ def live(
         if stats is not None:
             from edgecnn_runtime.live.views.stats_file import StatsFile
 
-            file = StatsFile(stats, source.name)
-            add(file)
+            stats_file = StatsFile(stats, source.name)
+            add(stats_file)
         for name in _view_names(view, jsonl, wants_page, isinstance(source, Every)):
             if name == "page":
                 from edgecnn_runtime.live.views import page
 
-                add(
-                    page.open_page(
-                        artifact, classifier, tuning, host or page.HOST, page.PORT if port is None else port, token_file
-                    )
-                )
+                address = host or page.HOST, page.PORT if port is None else port
+                add(page.open_page(file.model, tuning, *address, token_file))
             else:
                 add(open_view(name))
         if jsonl is not None:
             from edgecnn_runtime.live.views.jsonl import JsonLines
 
-            add(JsonLines(None if jsonl == "-" else Path(jsonl)))
+            add(JsonLines(lines, append))
         if video is not None:
             from edgecnn_runtime.live.views.video import VideoFile
 
@@ -165,16 +169,19 @@ def live(
             from edgecnn_runtime.live.views.snapshots import Snapshots
 
             add(Snapshots(snapshots, snapshot_label or [], rules.labels))
+        if manager := open_manager():
+            add(manager)
         signals.running = True
-        summary = run(classifier, source, views, tuning, frames, signals.stop)
+        summary = run(file, source, views, tuning, frames, signals.stop)
         if stats is not None:
-            file.finish(summary.stats)
+            stats_file.finish(summary.stats)
     print(summary, file=sys.stderr if jsonl == "-" else sys.stdout)
     # As shells have it: a script can tell that somebody stopped it from a video that ended.
     return 128 + signals.received if summary.interrupted else 0
 
 
-def _check_views(view: list[str] | None, jsonl: str | None, wants_page: bool) -> None:
+def check_views(view: list[str] | None, jsonl: str | None, wants_page: bool) -> None:
+    """Raises UsageError for a view that there is not, and for what does not go together."""
     for name in view or ():
         if name not in VIEWS:
             raise UsageError(f"--view is {', '.join(VIEWS)} (received: {name})")

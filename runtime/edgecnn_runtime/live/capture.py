@@ -31,6 +31,7 @@ _FIRST_RETRY_S, _LAST_RETRY_S = 0.1, 1.0
 _FROZEN_RETRY_S = 2.0
 _FIRST_FRAME_S = 2.0  # an opened camera may take so long for its first good frame
 _AFTER_BAD_S = 0.01  # a device that fails at once must not be asked a million times a second
+_HUNG_S = 9.0  # longer than any kind of camera takes to open or read, or to give it up
 _JOIN_S = 1.5  # a thread that hangs in a driver is left behind after this; the process's end frees the device
 
 
@@ -40,7 +41,7 @@ class Health:
 
     Attributes:
         state: "ok"; of a live camera also "lost" (no good frame for a second), "frozen" (the same bytes for a second)
-            or "black".
+            or "black". "hung": the driver has not come back for 9 s, so that nothing is tried any more.
         detail: why it could not be opened again; empty otherwise.
         dropped: good frames that nobody took, since a newer one was there.
         bad: reads that gave no picture, or one that cannot be used.
@@ -201,6 +202,7 @@ class Newest(Frames):
         self._watchdog = Watchdog(time.monotonic(), max(QUIET_S, 3 / camera.fps if camera.fps else 0.0))
         self._detail = ""
         self._dropped = self._reconnections = 0
+        self._entered_s: float | None = None
         self._thread = threading.Thread(target=self._run, name=f"capture {self.name}", daemon=True)
         self._thread.start()
         try:
@@ -225,7 +227,10 @@ class Newest(Frames):
     def health(self) -> Health:
         """See `Frames`."""
         with self._changed:
-            state: State = self._watchdog.state(time.monotonic()) if self._reader.camera.live else "ok"
+            now_s, entered_s = time.monotonic(), self._entered_s
+            state: State = self._watchdog.state(now_s) if self._reader.camera.live else "ok"
+            if entered_s is not None and now_s - entered_s >= max(_HUNG_S, self._watchdog.quiet_s):
+                state = "hung"
             return Health(state, self._detail, self._dropped, self._reader.bad, self._reconnections)
 
     def close(self) -> None:
@@ -249,10 +254,20 @@ class Newest(Frames):
                 self._ended = True
                 self._changed.notify_all()
 
+    @contextlib.contextmanager
+    def _in_driver(self) -> Iterator[None]:
+        """Notes since when the thread is where it may never come back from."""
+        self._entered_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._entered_s = None
+
     def _play(self) -> None:
         start_s = time.monotonic()
         while not self._stop.is_set():
-            frame = self._reader.take()
+            with self._in_driver():
+                frame = self._reader.take()
             if frame is not None:
                 self._stop.wait(start_s + frame.at_s - time.monotonic())
                 self._publish(replace(frame, captured_s=time.monotonic()))
@@ -265,7 +280,8 @@ class Newest(Frames):
                 if not self._started:
                     raise
                 self._detail = str(error)
-            self._reader.camera.close()
+            with self._in_driver():
+                self._reader.camera.close()
             if not self._reconnect():
                 return
 
@@ -274,7 +290,8 @@ class Newest(Frames):
         opened_s = good_s = time.monotonic()
         seen = False
         while not self._stop.is_set():
-            frame = self._reader.take()
+            with self._in_driver():
+                frame = self._reader.take()
             now_s, picture = time.monotonic(), self._reader.picture
             if picture is None:
                 if now_s - good_s >= (self._watchdog.quiet_s if seen else _FIRST_FRAME_S):
@@ -298,7 +315,8 @@ class Newest(Frames):
         wait_s = _FIRST_RETRY_S
         while not self._stop.wait(wait_s):
             try:
-                self._reader.attach(self._connect())
+                with self._in_driver():
+                    self._reader.attach(self._connect())
                 return True
             except EdgecnnError as error:
                 self._detail = str(error)

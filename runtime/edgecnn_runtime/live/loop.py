@@ -5,8 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from edgecnn_runtime.classifier import Classifier
+from edgecnn_runtime.live.artifact import ArtifactFile
 from edgecnn_runtime.live.capture import Frames
 from edgecnn_runtime.live.decision import Decision, Rules, decide
 from edgecnn_runtime.live.observation import Observation
@@ -40,15 +42,22 @@ class Summary:
         )
 
 
-@dataclass
 class Tuning:
-    """Rules that may change while a run goes on: any thread may put others with the same labels in their place."""
+    """Rules that any thread may `change` while a run goes on."""
 
-    rules: Rules
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self._lock = threading.Lock()
+
+    def change(self, **values: Any) -> None:
+        """Puts other values in the place of those of `Rules`, and leaves what another thread changes at this moment.
+        The labels are the loop's to change, with the model. Raises UsageError."""
+        with self._lock:
+            self.rules = replace(self.rules, **values)
 
 
 def run(
-    classifier: Classifier,
+    model: Classifier | ArtifactFile,
     frames: Frames,
     views: Sequence[View],
     rules: Rules | Tuning | None = None,
@@ -60,6 +69,8 @@ def run(
     The views are called from this thread alone. Closing camera and views is the caller's, who opened them.
 
     Args:
+        model: a model's file may be replaced while the run goes on. With the next model the decision begins anew; a
+            threshold that was the model's own becomes that of the next one.
         rules: of the decision; the model's own where they are left out. Their threshold holds for the classifier's
             answer to a single frame too.
 
@@ -67,6 +78,8 @@ def run(
         EdgecnnError: the camera or the model failed.
         Exception: whatever a view raises.
     """
+    file = model if isinstance(model, ArtifactFile) else None
+    classifier = model.classifier if isinstance(model, ArtifactFile) else model
     tuning = rules if isinstance(rules, Tuning) else Tuning(rules or Rules.of(classifier))
     before = tuning.rules
     statistics = Statistics()
@@ -74,6 +87,13 @@ def run(
     count, interrupted = 0, False
     try:
         while not (interrupted := stop is not None and stop.is_set()):
+            if file is not None and file.renew():
+                own = classifier.contract.decision.reject_threshold
+                classifier, decision = file.classifier, None
+                statistics.forget_times()
+                tuning.change(labels=classifier.contract.labels)
+                if tuning.rules.threshold == own:
+                    tuning.change(threshold=classifier.contract.decision.reject_threshold)
             try:
                 frame = frames.next(_WAIT_S)
             except EOFError:
@@ -90,7 +110,8 @@ def run(
             before = now
             result = classifier.classify(frame.picture, "bgr")
             decision = decide(decision, frame.at_s, result.probabilities, now)
-            observation = Observation(frame, result, decision, statistics.add(frame, result, frames.health()))
+            stats = statistics.add(frame, result, frames.health())
+            observation = Observation(frame, result, decision, stats, None if file is None else file.model)
             count += 1
             if not all([view.show(observation) for view in views]) or count == limit:
                 break

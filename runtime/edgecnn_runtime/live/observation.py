@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edgecnn_runtime.cameras import Frame
 from edgecnn_runtime.classifier import Result
+from edgecnn_runtime.live.artifact import Model
 from edgecnn_runtime.live.decision import Decision
 from edgecnn_runtime.live.stats import Stats
 
@@ -18,12 +19,14 @@ class Observation:
         result: of this frame alone.
         decision: the answer, by this frame and those before.
         stats: of the run so far.
+        model: what `result` comes from, where the caller says it.
     """
 
     frame: Frame
     result: Result
     decision: Decision
     stats: Stats
+    model: Model | None = None
 
     @property
     def caption(self) -> str:
@@ -41,6 +44,7 @@ _TROUBLES = {
     "lost": "camera lost, trying again",
     "frozen": "camera frozen, trying again",
     "black": "camera sees black",
+    "hung": "camera does not answer any more, restart edgecnn",
 }
 
 

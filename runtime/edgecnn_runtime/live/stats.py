@@ -77,6 +77,7 @@ class Statistics:
         # Frame age and inference time, the oldest overwritten. All of it at once, since a list that grows for ten
         # minutes looks like a leak.
         self._recent_ms = np.ones((2, WINDOW_FRAMES))
+        self._timed = 0
         self._stats = Stats()
 
     def add(self, frame: Frame, result: Result, health: Health) -> Stats:
@@ -84,21 +85,25 @@ class Statistics:
         now_s = self._clock()
         self._ends.append(now_s)
         age_ms = (now_s - frame.captured_s) * 1e3
-        self._recent_ms[:, self._stats.frames % WINDOW_FRAMES] = age_ms, result.timings.inference_ms
+        self._recent_ms[:, self._timed % WINDOW_FRAMES] = age_ms, result.timings.inference_ms
+        self._timed += 1
         fresh = self._stats.frames > 0 and now_s - self._refreshed_s < _REFRESH_S
-        frames = self._stats.frames + 1
         self._stats = Stats(
-            frames,
+            self._stats.frames + 1,
             now_s - self._start_s,
             (len(self._ends) - 1) / max(self._ends[-1] - self._ends[0], 1e-9),
             age_ms,
-            self._stats.age_ms if fresh else self._percentiles(0, frames),
-            self._stats.inference_ms if fresh else self._percentiles(1, frames),
+            self._stats.age_ms if fresh else self._percentiles(0),
+            self._stats.inference_ms if fresh else self._percentiles(1),
             health,
         )
         if not fresh:
             self._refreshed_s = now_s
         return self._stats
+
+    def forget_times(self) -> None:
+        """Begins the percentiles anew: another model answers from now on."""
+        self._timed = 0
 
     def now(self, health: Health) -> Stats:
         """The state at this moment, with percentiles of all frames up to it."""
@@ -108,12 +113,13 @@ class Statistics:
             self._clock() - self._start_s,
             last.fps,
             last.frame_age_ms,
-            self._percentiles(0, last.frames),
-            self._percentiles(1, last.frames),
+            self._percentiles(0),
+            self._percentiles(1),
             health,
         )
 
-    def _percentiles(self, row: int, frames: int) -> Percentiles:
-        if not frames:
+    def _percentiles(self, row: int) -> Percentiles:
+        if not self._timed:
             return Percentiles()
-        return Percentiles(*(float(value) for value in np.percentile(self._recent_ms[row, :frames], (50, 95, 99))))
+        recent = self._recent_ms[row, : self._timed]
+        return Percentiles(*(float(value) for value in np.percentile(recent, (50, 95, 99))))

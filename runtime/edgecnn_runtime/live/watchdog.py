@@ -8,7 +8,7 @@ import numpy as np
 
 from edgecnn_runtime.decode import Picture
 
-State = Literal["ok", "lost", "frozen", "black"]
+State = Literal["ok", "lost", "frozen", "black", "hung"]
 
 # A tenth less than the second within which a failure has to stand in the view.
 QUIET_S = 0.9
@@ -17,7 +17,8 @@ _BLACK_SHARE = 0.99
 
 
 class Watchdog:
-    """Told of every good frame, it says how the camera is. It has no clock: all times are seconds of the caller's.
+    """Told of every good frame, it says how the camera is; that it is "hung" is not for it to see. It has no clock: all
+    times are seconds of the caller's.
 
     Attributes:
         quiet_s: for so long a camera may show nothing, the same bytes, or black, before that is a state.

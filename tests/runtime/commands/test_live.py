@@ -77,6 +77,8 @@ def test_json_lines_are_one_object_per_frame_and_nothing_else(tiny_artifact: Pat
             "frame_age_ms",
             "timings_ms",
             "camera",
+            "model",
+            "new_model",
         )
     }
     assert [document["at_s"] for document in documents] == pytest.approx([index / 30 for index in range(5)], abs=1e-3)

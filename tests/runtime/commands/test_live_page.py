@@ -391,6 +391,40 @@ def test_a_browser_sees_frames_and_the_label_that_the_json_says(
 
 
 @pytest.mark.slow
+def test_a_browser_sees_the_new_model_and_why_a_file_is_refused(
+    tiny_artifact: Path, tmp_path: Path, browser: Chromium
+) -> None:
+    place, beside, lines = (tmp_path / name for name in ("model.tflite", "beside.tflite", "o.jsonl"))
+    place.write_bytes(tiny_artifact.read_bytes())
+    graph, contract, _ = read_artifact(tiny_artifact)
+    labels = ("rojo", "verde", "azul")
+    source = replace(contract.provenance, backbone="otro")
+    with running(place, "--jsonl", lines) as page:
+        tab = browser.tab(page.url)
+        tab.until("document.getElementById('network').textContent.startsWith('tiny')")
+        write_artifact(place, graph, replace(contract, labels=labels, provenance=source, goldens=()))
+        tab.until("document.getElementById('network').textContent.startsWith('otro')")
+        tab.until("['rojo', 'verde', 'azul'].includes(document.querySelector('#top .name').textContent)")
+        beside.write_bytes(place.read_bytes()[:-50])
+        beside.replace(place)
+        tab.until("!document.getElementById('refused-row').hidden")
+        assert "truncated or damaged" in tab.text("#refused")
+        assert tab.text("#network").startswith("otro")
+        assert tab.complaints() == []
+        page.process.send_signal(signal.SIGTERM)
+        _, errors = page.process.communicate(timeout=30)
+    said = [line for line in errors.splitlines() if line.startswith("edgecnn: ")]
+    assert len(said) == 2
+    assert said[0] == f"edgecnn: {place}: replaced, answers come from otro int8, 3 labels now"
+    assert "is refused" in said[1]
+    documents = [json.loads(line) for line in lines.read_text("utf-8").splitlines()]
+    assert sorted({document["model"] for document in documents}) == [0, 1]
+    assert [document["new_model"]["backbone"] for document in documents if document["new_model"]] == ["tiny", "otro"]
+    for document in documents:
+        assert document["raw"]["label"] in (labels if document["model"] else ("red", "green", "blue"))
+
+
+@pytest.mark.slow
 def test_a_browser_s_controls_act_by_mouse_and_by_key(tiny_artifact: Path, tmp_path: Path, browser: Chromium) -> None:
     with running(tiny_artifact) as page:
         tab, other = browser.tab(page.url), browser.tab(page.url)

@@ -76,6 +76,34 @@ def next_frame(frames: Frames) -> Picture:
     return frame.picture
 
 
+def test_a_driver_that_does_not_come_back_is_hung_and_one_that_does_is_not(
+    frames: Newest, device: Switched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capture, "_HUNG_S", 1.5)
+    next_frame(frames)
+    device.fail("unplug")
+    until(lambda: frames.health().state == "lost")
+    time.sleep(2.0)  # it is tried again all the time
+    assert frames.health().state == "lost"
+    device.fail(None)
+    until(lambda: frames.health().state == "ok")
+    device.fail("hang")
+    until(lambda: frames.health().state == "hung")
+    device.fail(None)
+    until(lambda: frames.health().state == "ok")
+
+
+def test_a_recording_that_pauses_is_not_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capture, "_HUNG_S", 0.2)
+    with open_frames("fake:frames=3", Options(fps=1)) as recording:
+        next_frame(recording)
+        end_s, states = time.monotonic() + 0.7, set()
+        while time.monotonic() < end_s:
+            states.add(recording.health().state)
+            time.sleep(0.02)
+    assert states == {"ok"}
+
+
 def test_the_newest_frame_is_given_and_those_before_it_are_counted(frames: Newest) -> None:
     next_frame(frames)
     before = frames.health().dropped

@@ -160,7 +160,7 @@ def test_rules_that_change_hold_from_the_next_frame_on(classifier: Classifier) -
         def show(self, observation: Observation) -> bool:
             if len(self.seen) == 1:
                 threshold = min(1.0, observation.decision.probability + 0.01)
-                tuning.rules = replace(tuning.rules, threshold=threshold)
+                tuning.change(threshold=threshold)
             return super().show(observation)
 
     view = Strict()

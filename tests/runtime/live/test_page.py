@@ -14,11 +14,12 @@ from edgecnn_runtime import Classifier
 from edgecnn_runtime.cameras import Frame
 from edgecnn_runtime.classifier import Result, Timings
 from edgecnn_runtime.errors import EdgecnnError
+from edgecnn_runtime.live.artifact import Model
 from edgecnn_runtime.live.decision import Decision, Rules
 from edgecnn_runtime.live.loop import Tuning
 from edgecnn_runtime.live.observation import Observation
 from edgecnn_runtime.live.stats import Stats
-from edgecnn_runtime.live.views.page import Feed, PageView, describe
+from edgecnn_runtime.live.views.page import Feed, PageView
 
 
 def observation(shape: tuple[int, int] = (48, 64), index: int = 0) -> Observation:
@@ -80,7 +81,7 @@ def test_nothing_is_encoded_for_nobody_and_the_last_picture_stays(
 
     monkeypatch.setattr(cv2, "imencode", refuse)
     classifier = Classifier.load(tiny_artifact)
-    page = PageView(describe(tiny_artifact, classifier), Tuning(Rules.of(classifier)), port=0)
+    page = PageView(Model(0, tiny_artifact.name, classifier.contract), Tuning(Rules.of(classifier)), port=0)
     one = observation()
     assert page.show(one)
     assert page.wait(Stats(frames=1))

@@ -66,3 +66,14 @@ def test_without_a_frame_there_is_no_number() -> None:
     stats = Statistics().now(Health("lost"))
     assert stats.age_ms.p50 is None
     assert str(stats.age_ms) == "-/-/- ms"
+
+
+def test_the_times_of_a_model_that_was_replaced_are_forgotten() -> None:
+    statistics = Statistics(clock := Clock())
+    for inference_ms in (500.0, 2.0):
+        result = Result("a", 1.0, np.ones(1, np.float32), ("a",), Timings(0, 1, inference_ms))
+        statistics.forget_times()
+        assert statistics.now(Health()).inference_ms.p50 is None
+        statistics.add(Frame(PICTURE, clock.now, 0, 0.0), result, Health())
+    stats = statistics.now(Health())
+    assert (stats.frames, stats.inference_ms.p99) == (2, 2.0)

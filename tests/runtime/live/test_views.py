@@ -78,6 +78,26 @@ def test_a_pipe_gets_a_line_a_second(capsys: pytest.CaptureFixture[str], monkeyp
     assert 2 <= len(capsys.readouterr().out.splitlines()) <= 5
 
 
+def test_the_journal_gets_a_line_a_minute_and_every_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "journal").open("w+") as journal:
+        found = os.fstat(journal.fileno())
+        for stream, limit in ((f"{found.st_dev}:{found.st_ino}", 4), ("8:12345", 26)):
+            journal.seek(0)
+            journal.truncate()
+            monkeypatch.setenv("JOURNAL_STREAM", stream)
+            monkeypatch.setattr(sys, "stdout", journal)
+            clock = iter(np.arange(100.0, 200.0, 0.5).repeat(2))
+            monkeypatch.setattr("edgecnn_runtime.live.views.terminal.time.monotonic", lambda: float(next(clock)))  # noqa: B023
+            view = TerminalView()
+            for index in range(50):
+                view.show(observation("hat" if index < 25 else "coat"))
+            lines = (tmp_path / "journal").read_text().splitlines()
+            assert 2 <= len(lines) <= limit
+            assert [line.split()[0] for line in lines if line.startswith(("hat", "coat"))][-1] == "coat"
+
+
 def test_a_terminal_line_is_rewritten_and_never_wraps(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +131,14 @@ def test_the_drawn_picture_fits_a_screen_and_leaves_the_frame_alone(
     assert (picture[expected[0] // 4 : expected[0] // 2] == 200).all()
     assert (picture[-40:] > 250).any()
     assert picture[: window._MARGIN_PX * 2].max() > picture[0].max()  # the status, small in a narrow picture
+
+
+def test_json_lines_can_be_added_to_a_file(tmp_path: Path) -> None:
+    for append, lines in ((False, 1), (True, 2), (False, 1)):
+        view = JsonLines(tmp_path / "o.jsonl", append)
+        view.show(observation("hat"))
+        view.close()
+        assert len((tmp_path / "o.jsonl").read_text("utf-8").splitlines()) == lines
 
 
 def test_a_long_label_is_drawn_whole() -> None:

@@ -17,23 +17,29 @@ class JsonLines:
 
     Args:
         path: a file, which is replaced; None is stdout.
+        append: add to the file what it does not have yet.
 
     Raises:
         EdgecnnError: the file cannot be written, now or in `show`.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, append: bool = False) -> None:
         self._path = path
+        self._model = -1
         try:
             self._file = sys.stdout
             if path is not None:
-                self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="\n")
+                mode = "a" if append else "w"
+                self._file = path.open(mode, encoding="utf-8", errors="backslashreplace", newline="\n")
         except OSError as error:
             raise self._failed(error) from error
 
     def show(self, observation: Observation) -> bool:
         """See `edgecnn_runtime.live.views.View`."""
         result, decision, timings = observation.result, observation.decision, observation.result.timings
+        model = observation.model
+        is_new = model is not None and model.number != self._model
+        self._model = self._model if model is None else model.number
         document = {
             "schema": SCHEMA,
             "command": "live",
@@ -50,6 +56,8 @@ class JsonLines:
                 "total": round(timings.total_ms, 3),
             },
             "camera": observation.stats.health.state,
+            "model": None if model is None else model.number,
+            "new_model": model.document() if model is not None and is_new else None,
         }
         self._write(json.dumps(document, ensure_ascii=False))
         return True

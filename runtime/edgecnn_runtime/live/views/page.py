@@ -16,15 +16,14 @@ import socket
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-from edgecnn_runtime.classifier import Classifier
 from edgecnn_runtime.errors import EdgecnnError
+from edgecnn_runtime.live.artifact import Model
 from edgecnn_runtime.live.listening import HOST as HOST
 from edgecnn_runtime.live.listening import PORT as PORT
 from edgecnn_runtime.live.listening import listen
@@ -110,7 +109,7 @@ class PageView:
     """Serves the page from a thread of its own.
 
     Args:
-        model: what the page says of the model, see `describe`.
+        model: what the page speaks of before the first frame.
         tuning: its threshold is the page's to change.
         token: what a viewer must know; None lets everybody in who reaches the address.
 
@@ -122,7 +121,7 @@ class PageView:
     """
 
     def __init__(
-        self, model: dict[str, Any], tuning: Tuning, host: str = HOST, port: int = PORT, token: str | None = None
+        self, model: Model, tuning: Tuning, host: str = HOST, port: int = PORT, token: str | None = None
     ) -> None:
         self._socket = listen(host, port)
         port = self._socket.getsockname()[1]
@@ -176,7 +175,7 @@ class PageView:
         if not self._thread.is_alive():
             raise EdgecnnError(f"the page's server has ended: {self._failure or 'for no reason it gives'}")
 
-    def _serve(self, model: dict[str, Any], tuning: Tuning, token: str | None, hosts: frozenset[str] | None) -> None:
+    def _serve(self, model: Model, tuning: Tuning, token: str | None, hosts: frozenset[str] | None) -> None:
         try:
             # Imported here, beside the opening of the camera: it would put off the first answer by a tenth of a second.
             from edgecnn_runtime.live.views.page_server import make_app, serve
@@ -186,9 +185,7 @@ class PageView:
             self._failure = error
 
 
-def open_page(
-    artifact: Path, classifier: Classifier, tuning: Tuning, host: str, port: int, token_file: Path | None
-) -> PageView:
+def open_page(model: Model, tuning: Tuning, host: str, port: int, token_file: Path | None) -> PageView:
     """Opens the page of a model and says on stderr where it is.
 
     Raises:
@@ -198,36 +195,23 @@ def open_page(
     token = None
     if token_file is not None:
         token = _read_token(token_file)
-    elif not _is_loopback(host):
+    elif needs_token(host):
         if not sys.stderr.isatty():  # a service's messages are kept in a log, where no secret belongs
             raise EdgecnnError(f"--host {host} without a terminal to print a token on needs --token-file FILE")
         token = secrets.token_urlsafe(16)
-    page = PageView(describe(artifact, classifier), tuning, host, port, token)
+    page = PageView(model, tuning, host, port, token)
     # A token of a file is known already.
-    print(f"page: {page.url.split('?')[0] if token_file else page.url}  (Ctrl-C ends)", file=sys.stderr, flush=True)
+    hint = "  (Ctrl-C ends)" if sys.stderr.isatty() else ""
+    print(f"page: {page.url.split('?')[0] if token_file else page.url}{hint}", file=sys.stderr, flush=True)
     return page
 
 
-def describe(artifact: Path, classifier: Classifier) -> dict[str, Any]:
-    """What the page says of a model, for JSON; fractions in [0, 1], `published_top1` in percent."""
-    contract, source = classifier.contract, classifier.contract.provenance
-    return {
-        "artifact": artifact.name,
-        "backbone": source.backbone,
-        "precision": source.precision,
-        "input_px": [contract.height, contract.width],
-        "classes": len(contract.labels),
-        "accuracy": None if source.test is None else asdict(source.test),
-        "published_top1": source.published_top1,
-        "gate": None if source.gate is None else source.gate.outcome,
-    }
-
-
-def _is_loopback(host: str) -> bool:
+def needs_token(host: str) -> bool:
+    """Whether others than this machine can reach the address."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return not ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host != "localhost"
 
 
 def _reachable(host: str) -> str:

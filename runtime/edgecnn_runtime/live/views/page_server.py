@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgecnn_runtime.errors import UsageError
+from edgecnn_runtime.live.artifact import Model
 from edgecnn_runtime.live.board import read_board
 from edgecnn_runtime.live.loop import Tuning
 from edgecnn_runtime.live.observation import trouble
@@ -77,9 +78,7 @@ async def serve(app: ASGIApp, feed: Feed, listening: socket.socket, stop: thread
     await serving
 
 
-def make_app(
-    feed: Feed, model: dict[str, Any], tuning: Tuning, token: str | None, hosts: frozenset[str] | None
-) -> ASGIApp:
+def make_app(feed: Feed, model: Model, tuning: Tuning, token: str | None, hosts: frozenset[str] | None) -> ASGIApp:
     """The application.
 
     Args:
@@ -108,14 +107,14 @@ def make_app(
 class _Page:
     """What is asked for while a run goes on."""
 
-    def __init__(self, feed: Feed, model: dict[str, Any], tuning: Tuning) -> None:
+    def __init__(self, feed: Feed, model: Model, tuning: Tuning) -> None:
         self._feed, self._model, self._tuning = feed, model, tuning
         self._board: dict[str, Any] = {}
         self._board_s = -_BOARD_S
 
     async def model(self, request: Request) -> Response:
-        """What does not change."""
-        return JSONResponse(self._model)
+        """What changes with the model alone."""
+        return JSONResponse(self._model_of(self._feed.newest).document())
 
     async def state(self, request: Request) -> Response:
         """The newest moment without its picture."""
@@ -140,35 +139,40 @@ class _Page:
             value = json.loads(await _body(request))["threshold"]
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise TypeError
-            self._tuning.rules = replace(self._tuning.rules, threshold=float(value))
+            self._tuning.change(threshold=float(value))
         except UsageError as error:
             return PlainTextResponse(str(error), 400)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return PlainTextResponse('wanted: {"threshold": a number in [0, 1]}', 400)
         return JSONResponse({"threshold": self._tuning.rules.threshold})
 
+    def _model_of(self, moment: Moment) -> Model:
+        return (moment.observation and moment.observation.model) or self._model
+
     def _document(self, moment: Moment) -> dict[str, Any]:
         now_s = time.monotonic()
         if now_s - self._board_s >= _BOARD_S:
             self._board, self._board_s = asdict(read_board()), now_s
-        rules, observation = self._tuning.rules, moment.observation
+        observation, model = moment.observation, self._model_of(moment)
         document: dict[str, Any] = {
             "serial": moment.serial,
             **moment.stats.document(),
             "trouble": trouble(moment.stats),
-            "threshold": rules.threshold,
+            "threshold": self._tuning.rules.threshold,
+            "model": model.number,
+            "refused": model.refused,
             "board": self._board,
             "frame": None,
         }
         if observation is not None:
             decision = observation.decision
-            best = np.argsort(-decision.smoothed, kind="stable")[:TOP]
+            best, labels = np.argsort(-decision.smoothed, kind="stable")[:TOP], observation.result.labels
             document |= {
                 "frame": observation.frame.index,
                 "label": decision.label,
                 "probability": decision.probability,
                 "event": decision.event,
-                "top": [{"label": rules.labels[i], "probability": float(decision.smoothed[i])} for i in best],
+                "top": [{"label": labels[i], "probability": float(decision.smoothed[i])} for i in best],
             }
         return document
 

@@ -32,7 +32,7 @@ class Snapshots:
     def __init__(self, folder: Path, labels: Sequence[str], known: Sequence[str]) -> None:
         if missing := sorted(set(labels) - set(known)):
             raise UsageError(f"the model has no label {missing[0]!r} (it has: {', '.join(known[:10])})")
-        self._folder, self._labels = folder, frozenset(labels or known)
+        self._folder, self._labels = folder, frozenset(labels)
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -41,9 +41,9 @@ class Snapshots:
     def show(self, observation: Observation) -> bool:
         """See `edgecnn_runtime.live.views.View`."""
         event = observation.decision.event
-        if event in self._labels:
+        if event is not None and (event in self._labels or not self._labels):
             # A label is text from a file: it may hold what names a folder, or what a file system refuses.
-            label = re.sub(r"[^\w-]+", "_", event or "")[:60]
+            label = re.sub(r"[^\w-]+", "_", event)[:60]
             moment = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
             path = self._folder / f"{moment}-{label}-{observation.frame.index:06}.jpg"
             data = cv2.imencode(".jpg", observation.frame.picture, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].tobytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -13,13 +14,16 @@ from edgecnn_runtime.live.stats import Stats
 
 _REDRAW_S = 0.1  # faster than an eye reads; a slow connection would hold up the frames
 _LINE_S = 1.0
+_JOURNAL_LINE_S = 60.0  # a service's log is kept for months, and lies on a card that wears out
 
 
 class TerminalView:
-    """Writes to stdout. In a file or pipe: a line when the answer or the camera's state changes, and one a second."""
+    """Writes to stdout. In a file or pipe: a line when the answer or the camera's state changes, and one a second; in
+    the journal one a minute."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
+        self._every_s = _REDRAW_S if self._terminal else _JOURNAL_LINE_S if _is_journal() else _LINE_S
         self._last: str | None = None
         self._written: str | None = None
         self._said: tuple[str | None, str] | None = None
@@ -53,7 +57,7 @@ class TerminalView:
         words += "".join(f"  {name} {count}" for count, name in counts if count)
         # First, since a terminal may be too narrow for all of it.
         self._last = f"{trouble(stats)}: {words}" if trouble(stats) else words
-        due = time.monotonic() - self._written_s >= (_REDRAW_S if self._terminal else _LINE_S)
+        due = time.monotonic() - self._written_s >= self._every_s
         said = (label, trouble(stats))
         if due or (said != self._said and not self._terminal):
             self._write(self._last)
@@ -66,3 +70,12 @@ class TerminalView:
             print(f"\r{set_cell_size(line, shutil.get_terminal_size().columns - 1)}", end="", flush=True)
         else:
             print(line, flush=True)
+
+
+def _is_journal() -> bool:
+    """Whether stdout goes to the journal itself, by what systemd says of it (man systemd.exec, JOURNAL_STREAM)."""
+    try:
+        found = os.fstat(sys.stdout.fileno())
+    except (OSError, ValueError):  # no file at all
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"

@@ -21,6 +21,7 @@ let frame = -1;
 let shown = null; // {blob, frame} of the picture on the screen
 let paused = false;
 let history = [];
+let model = null; // number of the model that is described
 
 function connection(state, words) {
   element("connection").dataset.state = state;
@@ -28,26 +29,28 @@ function connection(state, words) {
 }
 
 async function pull() {
-  let connected = false;
   for (;;) {
     if (paused || document.hidden) {
       await sleep(100);
       continue;
     }
     try {
-      if (!connected) showModel(await (await ask("model")).json());
-      connected = true;
       const answer = await (await ask(`next?after=${serial}&frame=${frame}`)).arrayBuffer();
       if (paused || document.hidden) continue;
       const length = new DataView(answer).getUint32(0);
       const state = JSON.parse(new TextDecoder().decode(new Uint8Array(answer, 4, length)));
+      if (state.model !== model) {
+        showModel(await (await ask("model")).json());
+        model = state.model;
+        history = []; // the next model may have other labels
+      }
       if (answer.byteLength > 4 + length) await showPicture(answer.slice(4 + length), state.frame);
       if (paused) continue;
       connection(state.trouble ? "lost" : "live", state.trouble ? "no new picture" : "live");
       show(state, state.frame !== frame);
       [serial, frame] = [state.serial, state.frame ?? -1];
     } catch (error) {
-      connected = false;
+      model = null;
       serial = frame = -1;
       if (!paused) connection("lost", "edgecnn has ended or is out of reach");
       speak("The connection is lost");
@@ -102,6 +105,8 @@ function show(state, fresh) {
   say("ages", `${milliseconds(state.age_ms.p95)} / ${milliseconds(state.age_ms.p99)}`);
   for (const name of ["frames", "dropped", "bad", "reconnections"]) say(name, state[name].toLocaleString("en"));
   showBoard(state.board);
+  element("refused-row").hidden = !state.refused;
+  say("refused", state.refused);
   if (!threshold.busy) showThreshold(state.threshold);
 }
 
