@@ -293,7 +293,7 @@ def _processor_times() -> tuple[float, float, float] | None:
         first = Path("/proc/stat").read_text("ascii").splitlines()[0]
     except OSError:
         return None
-    # user, nice, system, idle, waiting for disks, interrupts of two kinds, taken by a virtual machine's host; see proc(5)
+    # user, nice, system, idle, waiting for disks, interrupts (two kinds), what the virtual machine lacked; see proc(5)
     ticks = [int(word) for word in first.split()[1:9]]
     second = os.sysconf("SC_CLK_TCK")
     return sum(ticks) / second, (sum(ticks) - ticks[3] - ticks[4]) / second, time.process_time()
