@@ -46,7 +46,6 @@ MIN_MEDIAPIPE_RATIO = 1.25
 MIN_RATE = 0.9
 FRAMES = 8
 IN_A_ROW = 8
-FILES = 2000
 DISTINCT = 100
 MEDIAPIPE = "mediapipe==1.2.2"
 JUDGED_BY_MEDIAPIPE = "mobilenet_v2"
@@ -174,20 +173,20 @@ def ratio(times: Sequence[float], reference: Sequence[float]) -> float:
     return statistics.median(own / other for own, other in zip(times, reference, strict=True))
 
 
-def fill(folder: Path, data: Path | None, original: bool) -> Path:
-    """A folder of `FILES` JPEG files: photos as they are, or frames of 1280x720."""
+def fill(folder: Path, data: Path | None, original: bool, files: int) -> Path:
+    """A folder of so many JPEG files: photos as they are, or frames of 1280x720."""
     folder.mkdir()
     if original:
         assert data is not None
         found = [path for path in picture_files(data) if path.suffix.lower() in (".jpg", ".jpeg")]
-        photos = random.Random(0).sample(found, min(FILES, len(found)))
+        photos = random.Random(0).sample(found, min(files, len(found)))
     else:
         photos = []
         for number, frame in enumerate(frames_of(data, DISTINCT)):
             path = folder.parent / f"{number}.jpg"
             cv2.imwrite(str(path), frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
             photos.append(path)
-    for number in range(FILES):
+    for number in range(files):
         (folder / f"{number:04}.jpg").symlink_to(photos[number % len(photos)].resolve())
     return folder
 
@@ -267,8 +266,8 @@ def frame_report(artifacts: Mapping[str, Path], frames: Sequence[Pixels], turns:
     notes = (
         f"medians of {turns} turns of {IN_A_ROW} frames; ratios are medians of the turns' ratios",
         f"one thread where no number is stated; {MEDIAPIPE} as it comes, which is one thread too",
-        "this runtime averages all pixels (antialiasing), of the middle square of a frame; with squash of the whole frame, "
-        "which the others take",
+        "this runtime averages all pixels (antialiasing) of a frame's middle square; with squash those of the whole "
+        "frame, which the others take",
     )
     return Report(
         "runtime",
@@ -281,12 +280,13 @@ def frame_report(artifacts: Mapping[str, Path], frames: Sequence[Pixels], turns:
     )
 
 
-def folder_report(artifact: Path, data: Path | None, turns: int, folder: Path) -> Report:
-    """`edgecnn classify` on `FILES` JPEG files."""
+def folder_report(artifact: Path, data: Path | None, files: int, turns: int, folder: Path) -> Report:
+    """`edgecnn classify` on so many JPEG files."""
     rows, targets, figures = [], [], {}
     for original in (False, True) if data is not None else (False,):
         what = "photos as they are" if original else "1280x720"
-        rates = folder_rates(artifact, fill(folder / ("photos" if original else "frames"), data, original), turns)
+        filled = fill(folder / ("photos" if original else "frames"), data, original, files)
+        rates = folder_rates(artifact, filled, turns)
         for name, own in rates.items():
             cells = [f"{own['steady']:.0f}", f"{own['steady_share']:.1%}", f"{own['whole']:.0f}"]
             rows.append((what, name, *cells, f"{own['whole_share']:.1%}", f"{own['cpu_ms']:.2f}"))
@@ -295,7 +295,7 @@ def folder_report(artifact: Path, data: Path | None, turns: int, folder: Path) -
         figures[what] = rates
     return Report(
         "folder",
-        f"{FILES:,} JPEG files through edgecnn classify, pictures a second",
+        f"{files:,} JPEG files through edgecnn classify, pictures a second",
         ("files", "program", "without start", "of the limit", "whole command", "of the limit", "CPU ms each"),
         rows,
         targets,
@@ -312,6 +312,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="folder for networks and MediaPipe, which another run takes again")
     parser.add_argument("--turns", type=int, default=60, help="of some frames with each program")
     parser.add_argument("--folder-turns", type=int, default=5, help="of each program with the files; 0: without")
+    parser.add_argument("--files", type=int, default=2000)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         kept = options.keep or Path(temporary)
@@ -321,7 +322,8 @@ def main() -> int:
         code = finish(frame_report(artifacts, frames_of(options.data, FRAMES), options.turns, kept), options.out)
         if options.folder_turns:
             first = next(iter(artifacts.values()))
-            code |= finish(folder_report(first, options.data, options.folder_turns, Path(temporary)), options.out)
+            rates = folder_report(first, options.data, options.files, options.folder_turns, Path(temporary))
+            code |= finish(rates, options.out)
     return code
 
 
