@@ -78,7 +78,10 @@ def decode(data: bytes, name: str = "picture") -> Picture:
         raise PictureError(f"{name}: the {kind} file is truncated or damaged; copy it again or leave it out")
     buffer = np.frombuffer(data, np.uint8)
     try:
-        picture = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+        if kind == "JPEG":  # its decoder gives the same pixels as RGB, which saves a walk over the picture
+            picture = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+        else:
+            picture = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
         if picture is not None and _may_be_transparent(kind, data):
             picture = _over_white(picture, cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED), kind)
     except cv2.error as error:
@@ -86,7 +89,8 @@ def decode(data: bytes, name: str = "picture") -> Picture:
     if picture is None:
         hint = "; GIF needs OpenCV 4.12 or newer" if kind == "GIF" and cv2.__version__.startswith("4.11") else ""
         raise PictureError(f"{name}: the {kind} file is truncated or damaged{hint}")
-    cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
+    if kind != "JPEG":
+        cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
     return np.asarray(picture, np.uint8)
 
 
@@ -110,7 +114,7 @@ def _jpeg_is_whole(data: bytes) -> bool:
     while position + 4 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker == 0xDA:  # start of scan; inside a scan every 0xFF byte is stuffed, so the marker is unmistakable
-            return data.find(b"\xff\xd9", position) != -1
+            return data.rfind(b"\xff\xd9", position) != -1  # from the end, where it usually is
         standalone = marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD7
         position += (
             (1 if marker == 0xFF else 2) if standalone else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
