@@ -8,9 +8,11 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -56,6 +58,50 @@ def make_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     yield make
     for folder in folders:  # hundreds of megabytes
         shutil.rmtree(folder)
+
+
+@dataclass(frozen=True)
+class Unbalanced:
+    """A network two of whose maps have channels a hundred times larger than others, for which the next layer makes up:
+    in 8 bits with one scale for a map, little is left of the small ones.
+
+    Attributes:
+        model: ``(N, 12, 12, 3)`` float32 RGB 0-255 to ``(N, 3)`` probabilities.
+        pictures: ``(500, 12, 12, 3)`` uint8.
+        expected: ``(500, 3)`` float32, the model's probabilities.
+    """
+
+    model: Any
+    pictures: np.ndarray
+    expected: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def unbalanced() -> Unbalanced:
+    import keras
+    from keras import layers
+
+    side, channels = 12, 16
+    keras.utils.set_random_seed(2)
+    rng = np.random.default_rng(2)
+    inputs = keras.Input((side, side, 3))
+    x = layers.Conv2D(channels, 3, padding="same", activation="relu")(layers.Rescaling(1 / 255)(inputs))
+    pairs = [(layers.Conv2D(channels, 1), layers.Conv2D(channels, 3, padding="same", activation="relu")) for _ in "12"]
+    for wide, narrow in pairs:
+        x = narrow(wide(x))
+    head = layers.Dense(3, activation="softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=30.0))
+    model = keras.Model(inputs, head(layers.GlobalAveragePooling2D()(x)))
+    for wide, narrow in pairs:
+        factor = rng.permutation(np.geomspace(1, 100, channels)).astype(np.float32)
+        wide.set_weights([each * factor for each in wide.get_weights()])
+        kernel, bias = narrow.get_weights()
+        narrow.set_weights([kernel / factor[:, np.newaxis], bias])
+    coarse = np.random.default_rng(3).integers(0, 256, (500, 3, 3, 3), dtype=np.uint8)
+    pictures = np.stack([cv2.resize(each, (side, side), interpolation=cv2.INTER_LINEAR) for each in coarse])
+    batch = pictures.astype(np.float32)
+    logits = np.log(np.asarray(model(batch, training=False)) + 1e-30)
+    head.set_weights([head.get_weights()[0], -logits.mean(0)])  # so that all classes are there
+    return Unbalanced(model, pictures, np.asarray(model(batch, training=False)))
 
 
 @pytest.fixture(scope="session")

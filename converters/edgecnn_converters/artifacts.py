@@ -21,7 +21,8 @@ from edgecnn_converters import formats
 from edgecnn_converters.gate import CONFIDENCE, MAX_DROP_POINTS, Verdict, judge, views
 from edgecnn_converters.goldens import make_goldens
 from edgecnn_converters.ladder import Attempt, climb
-from edgecnn_converters.quantization.repair import NONE, Repair
+from edgecnn_converters.quantization.fine_tuning import TuningError
+from edgecnn_converters.quantization.repair import NONE, Prepared, Repair
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.artifact import write_artifact
 from edgecnn_runtime.backends import module_for
@@ -74,6 +75,7 @@ class Artifact:
         max_difference: largest absolute difference of a probability from the Keras model's; None likewise.
         latency_ms: median time of one inference with one thread, preprocessing left out.
         attempts: of int8, all that was tried for it, where it was judged; see `edgecnn_converters.ladder`.
+        left_out: what could not be tried and why; "" where nothing was left out.
     """
 
     path: Path
@@ -86,10 +88,15 @@ class Artifact:
     drop_points: float | None = None
     max_difference: float | None = None
     attempts: tuple[Attempt, ...] = ()
+    left_out: str = ""
 
     @property
     def rejected(self) -> bool:
         return self.path.name.endswith(REJECTED)
+
+
+def _not_tuned(repair: Repair) -> Prepared:
+    raise TuningError("there are no training pictures")
 
 
 def make_artifact(
@@ -104,6 +111,7 @@ def make_artifact(
     workers: int,
     max_drop_points: float = MAX_DROP_POINTS,
     repairs: bool = True,
+    tune: Callable[[Repair], Prepared] = _not_tuned,
 ) -> Artifact:
     """Converts, judges, measures, writes and re-reads one artifact: ``folder/<backbone>-<precision>.<format>``.
 
@@ -115,6 +123,7 @@ def make_artifact(
         workers: engines that classify the pictures side by side.
         max_drop_points: the drop that the gate allows.
         repairs: whether int8 that costs more is made in other ways, see `edgecnn_converters.ladder`.
+        tune: the last of these ways, see `edgecnn_converters.formats.tflite.fine_tuned`; raises TuningError.
 
     Raises:
         EdgecnnError: conversion failed, or the file that was written does not pass its own self-test.
@@ -131,7 +140,8 @@ def make_artifact(
     contract, maker, module = replace(contract, provenance=provenance), formats.get(format), module_for(path)
 
     def build(precision: str, repair: Repair = NONE) -> tuple[bytes, Classifier]:
-        graph = maker.add_metadata(maker.convert(function, precision, calibration, repair), contract)
+        network = tune(replace(repair, tuned=False)) if repair.tuned else function
+        graph = maker.add_metadata(maker.convert(network, precision, calibration, repair), contract)
         module.check_structure(graph)
         return graph, Classifier(graph, contract, module)
 
@@ -147,11 +157,13 @@ def make_artifact(
         """Mean absolute difference of a probability from the float model's."""
         return float(np.abs(_answers(Classifier(made.graph, contract, module), calibration, workers) - exact()).mean())
 
-    verdict, attempts = None, list[Attempt]()
+    verdict, attempts, left_out = None, list[Attempt](), ""
     if validation is None:
         graph, classifier = build(precision)
     elif precision == "int8" and repairs:
-        chosen, attempts = climb(attempt, noise, lambda repair: maker.rank_layers(function, calibration, repair))
+        chosen, attempts, left_out = climb(
+            attempt, noise, lambda repair: maker.rank_layers(function, calibration, repair)
+        )
         graph, verdict = chosen.graph, chosen.verdict
         classifier = Classifier(graph, contract, module)
     else:
@@ -171,7 +183,7 @@ def make_artifact(
         os.replace(written, target)
     size_mb = target.stat().st_size / 1e6
     made = Artifact(target, format, precision, size_mb, _latency_ms(classifier), verdict, *(outcome or ()))
-    return replace(made, attempts=tuple(attempts))
+    return replace(made, attempts=tuple(attempts), left_out=left_out)
 
 
 def _record(verdict: Verdict) -> Gate:

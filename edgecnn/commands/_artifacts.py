@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from edgecnn.training.run import Config, Run
 from edgecnn.training.train import Pictures, load_model
 from edgecnn_converters import formats
 from edgecnn_converters.artifacts import Artifact, Labelled, make_artifact
+from edgecnn_converters.formats import tflite
 from edgecnn_converters.freeze import freeze
 from edgecnn_converters.gate import MAX_DROP_POINTS
 from edgecnn_converters.ladder import pareto
+from edgecnn_converters.quantization.repair import Prepared, Repair
 from edgecnn_runtime.classifier import apply_temperature
 from edgecnn_runtime.contract import Contract, Decision, Provenance, Publication
 from edgecnn_runtime.dataset import LabelledPicture, read_dataset
@@ -91,9 +94,11 @@ def export_run(
     contract = run_contract(run.config, run.labels, run.metrics["data_sha256"], decision, publication or Publication())
     calibration = calibration_pictures(pictures, run.config.seed)
     folder = run.folder / "artifacts"
+    training = [np.asarray(pictures.pixels[i]) for i in pictures.of("train")]
     made = make_all(
-        function, contract, variants, calibration, validation, test, folder, workers, progress, max_drop_points
-    )
+        function, contract, variants, calibration, validation, test, folder, workers, progress, max_drop_points,
+        training,
+    )  # fmt: skip
     if test is not None:
         write_run_report(run, pictures, {"test": reference}, run.folder.name, made, commands, model)
     return made
@@ -110,9 +115,19 @@ def make_all(
     workers: int,
     progress: Progress,
     max_drop_points: float = MAX_DROP_POINTS,
+    training: Sequence[Any] = (),
 ) -> list[Artifact]:
     """Makes artifacts one after the other, see `edgecnn_converters.artifacts.make_artifact`. Where int8 is refused, by
-    whatever repair, float16 is made too, unless there is such a file."""
+    whatever repair, float16 is made too, unless there is such a file.
+
+    Args:
+        training: preprocessed pictures that int8 may be fine-tuned with; without any, those of calibration.
+    """
+
+    @cache  # what was tuned for one format is good for the other
+    def tune(repair: Repair) -> Prepared:
+        return tflite.fine_tuned(function, calibration, repair, training or calibration, progress)
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -121,8 +136,9 @@ def make_all(
     pending = list(variants)
     for name, precision in pending:
         artifact = make_artifact(
-            function, contract, name, precision, calibration, validation, test, folder, workers, max_drop_points
-        )
+            function, contract, name, precision, calibration, validation, test, folder, workers, max_drop_points,
+            tune=tune,
+        )  # fmt: skip
         made.append(artifact)
         instead = (name, "float16")
         there = (folder / f"{contract.provenance.backbone}-float16.{name}").exists()
@@ -301,6 +317,8 @@ def print_attempts(artifacts: Sequence[Artifact]) -> None:
             size, latency = f"{attempt.size_mb:.2f}", f"{attempt.latency_ms:.2f}"
             table.add_row("●" if best else "", attempt.words, word, drop, size, latency)
         Console().print(table)
+        if artifact.left_out:
+            print(f"not tried: {artifact.left_out}")
 
 
 def exit_code(artifacts: Sequence[Artifact], strict: bool = False) -> int:
@@ -336,4 +354,5 @@ def artifact_document(artifact: Artifact) -> dict[str, Any]:
             }
             for attempt in artifact.attempts
         ],
+        "left_out": artifact.left_out,
     }

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import numpy as np
 import pytest
 
 from edgecnn_converters.artifacts import Labelled, make_artifact
+from edgecnn_converters.formats import onnx, tflite
 from edgecnn_converters.freeze import freeze
 from edgecnn_converters.gate import judge
 from edgecnn_converters.ladder import Attempt, climb, pareto
+from edgecnn_converters.quantization.fine_tuning import TuningError
 from edgecnn_converters.quantization.repair import NONE, Repair
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.contract import Contract, Provenance
@@ -30,16 +33,23 @@ def verdict(lost: int, confidence: float = 0.95) -> Any:
 class Bench:
     """What `climb` asks for: `lost` and `noise` say how good a file is by its repair."""
 
-    def __init__(self, lost: Any, noise: Any, layers: int = 20) -> None:
-        self._lost, self._noise, self._layers = lost, noise, layers
+    def __init__(self, lost: Any, noise: Any, layers: int = 20, tunable: bool = True) -> None:
+        self._lost, self._noise, self._layers, self._tunable = lost, noise, layers, tunable
         self.ranked: list[Repair] = []
+        self.left_out = ""
 
     def run(self) -> tuple[Attempt, list[Attempt]]:
-        return climb(
-            lambda words, repair, confidence: Attempt(words, repair, b"", verdict(self._lost(repair), confidence), 1.0),
+        chosen, tried, self.left_out = climb(
+            self._attempt,
             lambda attempt: float(self._noise(attempt.repair)),
             self._rank,
         )
+        return chosen, tried
+
+    def _attempt(self, words: str, repair: Repair, confidence: float) -> Attempt:
+        if repair.tuned and not self._tunable:
+            raise TuningError("it is made of wood")
+        return Attempt(words, repair, b"", verdict(self._lost(repair), confidence), 1.0)
 
     def _rank(self, repair: Repair) -> list[str]:
         self.ranked.append(repair)
@@ -78,9 +88,24 @@ def test_what_brings_the_file_no_nearer_is_undone() -> None:
 def test_where_nothing_is_good_the_least_drop_is_taken_and_not_all_layers_go_to_float() -> None:
     bench = Bench(lambda repair: 40 - len(repair.in_float), lambda repair: 0, layers=5)
     chosen, tried = bench.run()
-    assert chosen is tried[-1]
+    assert chosen is tried[-2]
     assert len(chosen.repair.in_float) == 4
     assert chosen.verdict.outcome == "fail"
+
+
+def test_fine_tuning_comes_last_with_what_helped_and_no_layer_in_float() -> None:
+    bench = Bench(lambda repair: 0 if repair.tuned else 40, lambda repair: 1 - repair.clipped, layers=5)
+    chosen, tried = bench.run()
+    assert chosen is tried[-1]
+    assert (chosen.words, chosen.repair) == ("fine-tuning (QAT)", Repair(clipped=True, tuned=True))
+    assert [len(attempt.repair.in_float) for attempt in tried[-4:]] == [1, 2, 4, 0]
+    assert bench.left_out == ""
+
+
+def test_what_cannot_be_tuned_goes_without_and_says_so() -> None:
+    bench = Bench(lambda repair: 40, lambda repair: 0, layers=0, tunable=False)
+    assert len(bench.run()[1]) == 3
+    assert bench.left_out == "fine-tuning (QAT): it is made of wood"
 
 
 def test_pareto_front() -> None:
@@ -142,3 +167,42 @@ def test_layers_that_8_bits_break_stay_in_float(tmp_path: Any) -> None:
     written = Classifier.load(made.path)
     answers = np.stack([written.infer(picture) for picture in held_out.pixels])
     assert 100 * (1 - (answers.argmax(1) == held_out.truth).mean()) == pytest.approx(made.verdict.drop_points)
+
+
+def made_onnx(unbalanced: Any, source: Any, folder: Any, progress: Any = lambda *words: None) -> Any:
+    """An int8 file in ONNX, where no layer may stay in float."""
+    pictures, truth = list(unbalanced.pictures), unbalanced.expected.argmax(1).astype(np.int64)
+    side, calibration = pictures[0].shape[0], pictures[:50]
+    contract = Contract(side, side, ("a", "b", "c"), Provenance(backbone="unbalanced", precision="", weights="none"))
+    held_out = Labelled(pictures[100:], truth[100:], unbalanced.expected[100:])
+    return make_artifact(
+        source, contract, "onnx", "int8", calibration, held_out, None, folder, 2, max_drop_points=12.0,
+        tune=lambda repair: tflite.fine_tuned(source, calibration, repair, pictures[:100], progress),
+    )  # fmt: skip
+
+
+def test_a_network_that_learns_to_live_with_8_bits_needs_no_float(unbalanced: Any, tmp_path: Any) -> None:
+    artifact = made_onnx(unbalanced, freeze(unbalanced.model, SIDE, SIDE), tmp_path)
+    assert artifact.attempts[-1].good, [(each.words, each.verdict.drop_points) for each in artifact.attempts]
+    assert [each.repair.tuned for each in artifact.attempts] == [False, False, False, True]
+    assert artifact.verdict == artifact.attempts[-1].verdict
+    assert artifact.left_out == ""
+
+
+def test_a_network_that_is_onnx_already_is_not_tuned(unbalanced: Any, tmp_path: Any) -> None:
+    foreign = made_onnx(unbalanced, onnx.convert(freeze(unbalanced.model, SIDE, SIDE), "float32", ()), tmp_path)
+    assert not any(each.good or each.repair.tuned for each in foreign.attempts)
+    assert foreign.left_out == "fine-tuning (QAT): the network is ONNX already"
+
+
+def test_an_interrupted_fine_tuning_leaves_what_was_there(unbalanced: Any, tmp_path: Any) -> None:
+    earlier = tmp_path / "unbalanced-int8.onnx"
+    earlier.write_bytes(b"of an earlier export")
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if done == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        made_onnx(unbalanced, freeze(unbalanced.model, SIDE, SIDE), tmp_path, interrupt)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of an earlier export"]

@@ -32,7 +32,7 @@ class FormatModule(Protocol):
         """A frozen network to the bytes of a model file without contract.
 
         Args:
-            function: from `edgecnn_converters.freeze.freeze`.
+            function: from `edgecnn_converters.freeze.freeze`; or, for int8, from `formats.tflite.fine_tuned`.
             precision: one of `PRECISIONS`.
             calibration: preprocessed training pictures, each ``(H, W, 3)`` uint8 RGB; only int8 reads them.
             repair: what is done for int8 besides what is always done.

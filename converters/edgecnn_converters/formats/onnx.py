@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from edgecnn_converters.formats import Pixels, converting, summary, tflite
 from edgecnn_converters.quantization._graph import Graph
-from edgecnn_converters.quantization.repair import NONE, Repair, prepare
+from edgecnn_converters.quantization.repair import NONE, Prepared, Repair, prepare
 from edgecnn_converters.quantization.tail import Node, float_tail
 from edgecnn_runtime.contract import Contract
 
@@ -27,14 +27,25 @@ def convert(function: Any, precision: str, calibration: Sequence[Pixels], repair
         function: or a float model that is ONNX already, its bytes: `edgecnn_converters.sources.onnx`.
     """
     with converting(f"ONNX {precision}"):
+        ranges: Mapping[str, tuple[float, float]] = {}
         if isinstance(function, bytes):
             graph = function
+        elif precision == "int8":
+            prepared = _prepared(function, calibration, repair)
+            graph, ranges = _float32(prepared.graph), prepared.ranges
         else:
-            graph = tflite.convert(function, "float32", ())
-            graph = _float32(prepare(graph, calibration, repair)[0] if precision == "int8" else graph)
+            graph = _float32(tflite.convert(function, "float32", ()))
         if precision == "int8":
-            return _int8(graph, calibration, repair)
+            return _int8(graph, calibration, repair, ranges)
         return _float16(graph) if precision == "float16" else graph
+
+
+def _prepared(function: Any, calibration: Sequence[Pixels], repair: Repair) -> Prepared:
+    if isinstance(function, Prepared):
+        return function
+    if repair.clipped:
+        return tflite.prepare_with_ranges(function, calibration, repair)
+    return prepare(tflite.convert(function, "float32", ()), calibration, repair)
 
 
 def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) -> list[str]:
@@ -126,9 +137,11 @@ def _gelu(graph: Any, node: Any, name: str, arguments: Any) -> None:
     graph.make_node("Mul", [half, factor], name=name, outputs=node.output, shapes=[shape], dtypes=[kind])
 
 
-def _int8(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> bytes:
+def _int8(
+    graph: bytes, calibration: Sequence[Pixels], repair: Repair, ranges: Mapping[str, tuple[float, float]]
+) -> bytes:
     """QDQ with uint8 activations: with int8 ones ONNX Runtime is several times slower on x86-64. The tail stays in
-    float."""
+    float. Activations in `ranges` get those, the others what calibration says."""
     import onnx
     from onnxruntime import quantization
 
@@ -156,9 +169,22 @@ def _int8(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> bytes:
             weight_type=quantization.QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=float_tail(_nodes(onnx.load(prepared))),
-            calibrate_method=methods.Percentile if repair.clipped else methods.MinMax,
+            calibrate_method=methods.Percentile if repair.clipped and not ranges else methods.MinMax,
+            extra_options={"TensorQuantOverrides": _overrides(onnx.load(prepared), ranges)},
         )
         return quantized.read_bytes()
+
+
+def _overrides(model: Any, ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[dict[str, Any]]]:
+    """Ranges as ONNX Runtime's quantizer takes them. An activation that TFLite fuses into its layer has its own name
+    here."""
+    found = {}
+    for node in model.graph.node:
+        fused = ranges.get(node.input[0]) if node.op_type in ("Relu", "Clip") else None
+        low, high = ranges.get(node.output[0]) or fused or (0.0, 0.0)
+        if high > low:
+            found[node.output[0]] = [{"rmin": np.float32(low), "rmax": np.float32(high)}]
+    return found
 
 
 def _nodes(model: Any) -> list[Node]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ import numpy.typing as npt
 from edgecnn_converters.formats import Pixels, converting
 from edgecnn_converters.formats._tflite_metadata import tflite_metadata
 from edgecnn_converters.quantization._graph import Graph, run
+from edgecnn_converters.quantization.fine_tuning import Progress, TuningError, fine_tune
 from edgecnn_converters.quantization.ranges import PICTURES, Histogram
-from edgecnn_converters.quantization.repair import NONE, Repair, prepare
+from edgecnn_converters.quantization.repair import NONE, Prepared, Repair, prepare
 from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_converters.quantization.tail import nodes
 from edgecnn_converters.quantization.weights import halve_weights, shorten_weights
@@ -28,9 +30,11 @@ _RANKING_PICTURES = 16  # by which layers are ranked
 def convert(function: Any, precision: str, calibration: Sequence[Pixels], repair: Repair = NONE) -> bytes:
     """See `edgecnn_converters.formats.FormatModule.convert`. int8 takes uint8 pixels, the others float32 ones."""
     with converting(f"TFLite {precision}"):
+        if isinstance(function, Prepared):
+            return _int8(function, calibration, repair)
         graph = _float32(function)
         if precision == "int8":
-            return _int8(graph, calibration, repair)
+            return _int8(prepare(graph, calibration, repair), calibration, repair)
         graph = rewrite(graph, for_int8=False)
         shorten = {"float16": halve_weights, "dynamic": shorten_weights}.get(precision)
         return graph if shorten is None else shorten(graph)
@@ -59,24 +63,51 @@ def _float32(function: Any) -> bytes:
     return bytes(converter.convert())
 
 
-def _int8(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> bytes:
+def prepare_with_ranges(function: Any, calibration: Sequence[Pixels], repair: Repair) -> Prepared:
+    """The float graph as it is to be quantized, and the ranges that its activations get."""
+    prepared = prepare(_float32(function), calibration, repair)
+    own = Graph(_calibrate(prepared, calibration, repair.clipped))
+    stated = {own.name(tensor): limits for tensor, limits in _stated_ranges(own).items()}
+    return replace(prepared, ranges={name: (float(each.min[0]), float(each.max[0])) for name, each in stated.items()})
+
+
+def fine_tuned(
+    function: Any, calibration: Sequence[Pixels], repair: Repair, training: Sequence[Pixels], progress: Progress
+) -> Prepared:
+    """A network that every format makes int8 of, see `edgecnn_converters.quantization.fine_tuning`.
+
+    Args:
+        calibration: gives the ranges, as the repair says.
+        training: preprocessed training pictures to learn from.
+
+    Raises:
+        TuningError: see there; or the network is ONNX already.
+    """
+    if isinstance(function, bytes):
+        raise TuningError("the network is ONNX already")
+    with converting("TFLite int8"):
+        graph = rewrite(_float32(function), for_int8=True)
+        prepared = prepare_with_ranges(function, calibration, repair)
+    return fine_tune(prepared, graph, training, progress)
+
+
+def _int8(prepared: Prepared, calibration: Sequence[Pixels], repair: Repair) -> bytes:
     """Integers everywhere but in the tail. Of a softmax in 8 bits every probability below 1/512 would be 0, top classes
     would tie, and over 1,000 classes the sum fell to 0.87 once.
 
     In steps, since the one public call can neither take a rewritten graph nor leave an operator in float.
     """
-    prepared, in_float = prepare(graph, calibration, repair)
-    return _quantize(_calibrate(prepared, calibration, repair.clipped), in_float)
+    return _quantize(_calibrate(prepared, calibration, repair.clipped), prepared.in_float)
 
 
-def _calibrate(graph: bytes, calibration: Sequence[Pixels], clipped: bool) -> bytes:
+def _calibrate(prepared: Prepared, calibration: Sequence[Pixels], clipped: bool) -> bytes:
     """A float graph that states the range of every tensor."""
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
-    calibrated = Calibrator(graph).calibrate(
+    calibrated = Calibrator(prepared.graph).calibrate(
         lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
     )
-    return _with_ranges(calibrated, calibration if clipped else ())
+    return _with_ranges(calibrated, calibration if clipped and not prepared.ranges else (), prepared.ranges)
 
 
 def _quantize(calibrated: bytes, in_float: Sequence[str]) -> bytes:
@@ -93,44 +124,52 @@ def _quantize(calibrated: bytes, in_float: Sequence[str]) -> bytes:
 def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) -> list[str]:
     """See `edgecnn_converters.formats.FormatModule.rank_layers`."""
     with converting("TFLite int8"):
-        prepared, in_float = prepare(_float32(function), calibration, repair)
+        prepared = prepare(_float32(function), calibration, repair)
         calibrated = _calibrate(prepared, calibration, repair.clipped)
-        every = nodes(prepared)
+        every = nodes(prepared.graph)
 
         def outputs(graph: bytes) -> npt.NDArray[np.float32]:
             check_structure(graph)
             backend = load(graph, 1, PIXELS)
             return np.stack([backend.run(pixels) for pixels in calibration[:_RANKING_PICTURES]])
 
-        exact = outputs(prepared)
+        exact = outputs(prepared.graph)
 
         def error(name: str) -> float:
             """Of the probabilities where this layer alone has 8 bits."""
             alone = _quantize(calibrated, [node.name for node in every if node.name != name])
             return float(np.abs(outputs(alone) - exact).mean())
 
-        layers = [node.name for node in every if node.weight_bytes and node.name not in in_float]
+        layers = [node.name for node in every if node.weight_bytes and node.name not in prepared.in_float]
         return sorted(layers, key=error, reverse=True)
 
 
-def _with_ranges(calibrated: bytes, pictures: Sequence[Pixels]) -> bytes:
+def _with_ranges(calibrated: bytes, pictures: Sequence[Pixels], ranges: Mapping[str, tuple[float, float]]) -> bytes:
     """With the input's range from 0 to 255, so that its scale is 1 and its zero point 0: where no calibration picture
     has white in it, brighter pixels than it has would be clipped. With pictures, the other ranges become those of the
-    least error on them."""
+    least error on them; those of `ranges` become what it says."""
     own = Graph(calibrated)
     limits = own.graph.tensors[own.graph.inputs[0]].quantization
     limits.min, limits.max = [0.0], [255.0]
-    known = {
-        int(tensor): stated
-        for operator in own.graph.operators
-        for tensor in operator.outputs
-        if (stated := own.graph.tensors[tensor].quantization) is not None and stated.min is not None and len(stated.min)
-    }
+    known = _stated_ranges(own)
     histograms = {tensor: Histogram(float(stated.min[0]), float(stated.max[0])) for tensor, stated in known.items()}
     for values in run(calibrated, pictures[:PICTURES]):
         for tensor, histogram in histograms.items():
             histogram.see(values(tensor))
-    for tensor, histogram in histograms.items() if pictures else ():
-        low, high = histogram.least_error_range()
+    wanted = {tensor: ranges[name] for tensor in known if (name := own.name(tensor)) in ranges}
+    wanted |= {tensor: histogram.least_error_range() for tensor, histogram in histograms.items() if pictures}
+    for tensor, (low, high) in wanted.items():
         known[tensor].min, known[tensor].max = [low], [high]
     return own.to_bytes()
+
+
+def _stated_ranges(calibrated: Graph) -> dict[int, Any]:
+    """Of every operator's output, what a calibrated graph says of its range: with `min` and `max`."""
+    return {
+        int(tensor): stated
+        for operator in calibrated.graph.operators
+        for tensor in operator.outputs
+        if (stated := calibrated.graph.tensors[tensor].quantization) is not None
+        and stated.min is not None
+        and len(stated.min)
+    }

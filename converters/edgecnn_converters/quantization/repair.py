@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -24,18 +24,35 @@ class Repair:
         clipped: ranges leave out the farthest values that calibration saw: in TFLite those by which the squared error
             is least, see `ranges`; in ONNX by ONNX Runtime's percentile.
         in_float: names of the outputs of layers that stay in float besides the tail.
+        tuned: weights are fine-tuned with 8 bits simulated, see `fine_tuning`.
     """
 
     jointly: bool = False
     clipped: bool = False
     in_float: tuple[str, ...] = ()
+    tuned: bool = False
 
 
 NONE = Repair()
 
 
-def prepare(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> tuple[bytes, list[str]]:
-    """The float graph as it is to be quantized, and the names of the outputs of all operators that stay in float.
+@dataclass(frozen=True)
+class Prepared:
+    """A network that is ready to be quantized.
+
+    Attributes:
+        graph: a float32 TFLite file.
+        in_float: names of the outputs of all operators that stay in float.
+        ranges: of activations by their names, from low to high, where they are known already.
+    """
+
+    graph: bytes
+    in_float: Sequence[str]
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def prepare(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> Prepared:
+    """The float graph as it is to be quantized.
 
     Args:
         graph: a float32 TFLite file.
@@ -43,4 +60,4 @@ def prepare(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> tupl
     """
     graph = rewrite(graph, for_int8=True)
     in_float = [*float_tail(nodes(graph)), *repair.in_float]
-    return correct_bias(graph, calibration, in_float, repair.jointly), in_float
+    return Prepared(correct_bias(graph, calibration, in_float, repair.jointly), in_float)

@@ -219,3 +219,22 @@ def test_mistakes_are_one_line(refused, folder, tmp_path, draw_shapes, monkeypat
     draw_shapes(tmp_path / "others", ("Stern", *LABELS[:2]), count=2)
     assert message in refused("export", *words, code=code)
     assert not (tmp_path / "models").exists() or not list((tmp_path / "models").iterdir())
+
+
+def test_what_8_bits_break_is_fine_tuned_and_the_output_says_so(here, unbalanced, tmp_path):
+    unbalanced.model.save(tmp_path / "wide.keras")
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    for number, (picture, right) in enumerate(zip(unbalanced.pictures, unbalanced.expected.argmax(1), strict=True)):
+        path = tmp_path / "photos" / "abc"[right] / f"{number:03}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
+    stated = ("--labels", tmp_path / "labels.txt", "--range", "0:255", "--data", tmp_path / "photos")
+    words = ("export", tmp_path / "wide.keras", *stated, "--format", "onnx", "--precision", "int8", "--max-drop", "12")
+    (artifact,) = _document(here(*words, "--out", tmp_path / "models", "--json"))["artifacts"]
+    assert [attempt["repair"]["tuned"] for attempt in artifact["attempts"]] == [False, False, False, True]
+    assert artifact["gate"] == artifact["attempts"][-1]["gate"]
+    assert artifact["left_out"] == ""
+    assert Path(artifact["path"]).name == "wide-int8.onnx"
+    said = here(*words, "--out", tmp_path / "models", "--overwrite")
+    assert "fine-tuning (QAT)" in said.stdout
+    assert said.stderr == ""
