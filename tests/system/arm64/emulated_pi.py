@@ -1,4 +1,4 @@
-"""A Raspberry Pi without owning one: Debian for arm64, as Raspberry Pi OS is made from, run by QEMU as a Pi's processor.
+"""A Raspberry Pi without owning one: Debian for arm64, which Raspberry Pi OS is, run by QEMU as a Pi's processor.
 
     python tests/system/arm64/emulated_pi.py pi4 edgecnn selftest model.tflite
 
@@ -90,7 +90,9 @@ def unavailable() -> str:
     script = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc"
     done = subprocess.run([*_NAMESPACE, "sh", "-c", script], capture_output=True, text=True)
     if done.returncode:
-        return f"this kernel (needed: Linux 6.7 or newer, with user namespaces) lets no arm64 program run: {_last(done)}"
+        return (
+            f"this kernel (needed: Linux 6.7 or newer, with user namespaces) lets no arm64 program run: {_last(done)}"
+        )
     return ""
 
 
@@ -101,11 +103,18 @@ class EmulatedPi:
     Attributes:
         root: the Pi's file system, on this machine.
         files: a folder of this machine that the Pi sees as ``/files``.
+        install_s: what ``pip install`` of the wheel took here, with every package at hand.
     """
 
     board: Board
     root: Path
     files: Path
+    install_s: float = 0.0
+
+    @property
+    def board_files(self) -> Path:
+        """A folder with what lies over the Pi's ``/proc`` and ``/sys``."""
+        return _board_files(self.board)
 
     def command(self, *words: object, environment: Mapping[str, str] | None = None) -> list[str]:
         """What runs a command of the Pi, in ``/files``. Killing it ends all that it started."""
@@ -116,7 +125,7 @@ class EmulatedPi:
             "QEMU_CPU": self.board.core,
             **(environment or {}),
         }
-        enter = ["sh", "-c", _ENTER, "enter", str(self.root), str(_board_files(self.board)), str(self.files)]
+        enter = ["sh", "-c", _ENTER, "enter", str(self.root), str(self.board_files), str(self.files)]
         chroot = ["/usr/sbin/chroot", str(self.root), "/bin/sh", "-c", f'cd {FILES} && exec "$@"', "sh"]
         named = [f"{name}={value}" for name, value in variables.items()]
         return [*_NAMESPACE, *enter, str(_FORMAT), *named, *chroot, *map(str, words)]
@@ -161,21 +170,19 @@ def prepared(board: Board, files: Path) -> EmulatedPi:
         shop = stock(board)
         pi = EmulatedPi(board, root, shop.folder)
         stamp, wanted = root / "edgecnn.stamp", _hash(shop.pins.encode(), shop.wheel.read_bytes())
-        if not stamp.exists() or stamp.read_text("ascii") != wanted:
+        if not stamp.exists() or stamp.read_text("ascii").split()[0] != wanted:
             stamp.unlink(missing_ok=True)
-            install(pi, shop)
-            stamp.write_text(wanted, "ascii")
-    return EmulatedPi(board, root, files)
+            stamp.write_text(f"{wanted} {_install(pi, shop.wheel.name)}", "ascii")
+        return EmulatedPi(board, root, files, float(stamp.read_text("ascii").split()[1]))
 
 
-def install(pi: EmulatedPi, shop: Shop, environment: str = ENVIRONMENT) -> float:
-    """Makes an environment on a Pi that sees the shop's folder, as its owner would, and gives the seconds that
-    ``pip install`` took, with every package at hand. Raises RuntimeError."""
-    pi.must("rm", "-rf", environment)
-    pi.must("python3", "-m", "venv", environment)
+def _install(pi: EmulatedPi, wheel: str) -> float:
+    """As the owner of a Pi would; gives the seconds that ``pip install`` took."""
+    pi.must("rm", "-rf", ENVIRONMENT)
+    pi.must("python3", "-m", "venv", ENVIRONMENT)
     start = time.perf_counter()
-    wheel = f"edgecnn-runtime[onnx] @ file://{FILES}/{shop.wheel.name}"
-    pi.must(f"{environment}/bin/pip", "install", "--quiet", "--no-index", "--find-links", FILES, wheel)
+    options = ("--quiet", "--no-index", "--find-links", FILES)
+    pi.must(f"{ENVIRONMENT}/bin/pip", "install", *options, f"edgecnn-runtime[onnx] @ file://{FILES}/{wheel}")
     return time.perf_counter() - start
 
 
