@@ -1,0 +1,277 @@
+"""The wheel on a Raspberry Pi: every command of the device, held against this machine's answers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib
+import numpy as np
+import pytest
+
+from edgecnn_runtime import Classifier
+from edgecnn_runtime.backends import module_for
+from edgecnn_runtime.classifier import read_artifact, write_artifact
+from edgecnn_runtime.contract import Contract, Preprocessing, Provenance
+from tests.system.arm64.emulated_pi import BOARDS, OLD_ENGINE, EmulatedPi, install_old_engine, prepared, unavailable
+
+pytestmark = [pytest.mark.arm64, pytest.mark.skipif(unavailable() != "", reason=unavailable())]
+
+BACKBONE, SIZE_PX = "efficientnet_lite0", 96
+ARTIFACTS = ("float32.tflite", "int8.tflite", "float32.onnx")
+INTEGERS = "integers.tflite"
+FLOAT_TOLERANCE = 1e-5
+MAX_FIRST_DECISION_S = 180
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with ImageNet weights as artifacts, pictures and a video: pictures/*.png have the network's size and
+    are not resampled, photos/*.jpg are."""
+    from bench._networks import stock_tflite
+    from edgecnn import backbones
+    from edgecnn_converters import formats
+    from edgecnn_converters.freeze import freeze
+    from edgecnn_converters.goldens import make_goldens
+
+    folder = tmp_path_factory.mktemp("files")
+    pictures = _draw(folder)
+    model = backbones.get(BACKBONE).build_classifier(SIZE_PX, SIZE_PX)
+    function = freeze(model, SIZE_PX, SIZE_PX)
+    graphs = {INTEGERS: stock_tflite(model, pictures)}
+    for name in ARTIFACTS:
+        precision, format = name.split(".")
+        graphs[name] = formats.get(format).convert(function, precision, pictures)
+    labels = tuple(f"thing {number}" for number in range(1000))
+    for name, graph in graphs.items():
+        source = Provenance(backbone=BACKBONE, precision=name.split(".")[0], weights="ImageNet")
+        contract = Contract(SIZE_PX, SIZE_PX, labels, source, preprocessing=Preprocessing(fit="squash"))
+        goldens = make_goldens(Classifier(graph, contract, module_for(name)))
+        write_artifact(folder / name, graph, replace(contract, goldens=goldens))
+    return folder
+
+
+def _draw(folder: Path) -> list[np.ndarray]:
+    """Writes parts of a photo, and gives others to calibrate with."""
+    photo = cv2.imread(str(Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")))
+    assert photo is not None
+    rng = np.random.default_rng(0)
+    parts = []
+    for _ in range(32):
+        side_px = int(rng.integers(200, 500))
+        top, left = (int(rng.integers(0, length - side_px)) for length in photo.shape[:2])
+        parts.append(photo[top : top + side_px, left : left + side_px])
+    small = [cv2.resize(part, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA) for part in parts]
+    (folder / "pictures").mkdir()
+    (folder / "photos").mkdir()
+    for number, part in enumerate(parts[:6]):
+        cv2.imwrite(str(folder / f"pictures/{number}.png"), small[number])
+        cv2.imwrite(str(folder / f"photos/{number}.jpg"), cv2.resize(part, (1280, 720)))
+    video = cv2.VideoWriter(str(folder / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
+    for number in range(600):
+        video.write(np.roll(cv2.resize(parts[number // 100], (640, 480)), 3 * number, 1))
+    video.release()
+    return [np.asarray(picture[..., ::-1], np.uint8) for picture in small]
+
+
+@pytest.fixture(
+    scope="session", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"arm64-{name}")) for name in BOARDS]
+)
+def pi(request: pytest.FixtureRequest, files: Path) -> EmulatedPi:
+    return prepared(BOARDS[request.param], files)
+
+
+def here(files: Path, *words: object) -> Any:
+    """What this machine says, as JSON."""
+    command = [sys.executable, "-m", "edgecnn_runtime", *map(str, words), "--json"]
+    done = subprocess.run(command, cwd=files, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def there(pi: EmulatedPi, *words: object, old_engine: bool = False) -> Any:
+    """What the Pi says, as JSON."""
+    program = ["/usr/bin/python3", "-m", "edgecnn_runtime"] if old_engine else ["edgecnn"]
+    done = pi.run(*program, *words, "--json", environment={"PYTHONPATH": OLD_ENGINE} if old_engine else None)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def probabilities(document: Any) -> tuple[list[str], np.ndarray]:
+    """Labels, and probabilities ``(pictures, classes)`` in the order of the labels."""
+    results = document["results"]
+    scores = [{score["label"]: score["probability"] for score in result["top"]} for result in results]
+    return [result["label"] for result in results], np.array([[own[key] for key in sorted(own)] for own in scores])
+
+
+def tolerance(path: Path) -> float:
+    """What the self-test allows of a probability."""
+    return max(golden.tolerance for golden in read_artifact(path)[1].goldens)
+
+
+def test_this_is_arm64_and_the_wheel_alone(pi: EmulatedPi) -> None:
+    script = "import platform, edgecnn_runtime; print(platform.machine(), edgecnn_runtime.__file__)"
+    machine, where = pi.run("python3", "-c", script).stdout.split()
+    assert machine == "aarch64"
+    assert where == f"/opt/edgecnn/lib/python{pi.board.python}/site-packages/edgecnn_runtime/__init__.py"
+    assert pi.run("pip", "check").returncode == 0
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_selftest(pi: EmulatedPi, name: str) -> None:
+    answer = there(pi, "selftest", name)
+    assert answer["passed"]
+    assert answer["goldens"] == 4
+    assert answer["worst"] <= 0.5
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_info_tells_the_same_as_here_also_of_how_the_engine_runs_it(pi: EmulatedPi, name: str) -> None:
+    assert there(pi, "info", name) == here(pi.files, "info", name)
+
+
+@pytest.mark.parametrize("name", [*ARTIFACTS, INTEGERS])
+def test_classify_gives_the_same_probabilities(pi: EmulatedPi, name: str) -> None:
+    labels, values = probabilities(there(pi, "classify", name, "pictures", "--top", 1000))
+    wanted_labels, wanted = probabilities(here(pi.files, "classify", name, "pictures", "--top", 1000))
+    assert labels == wanted_labels
+    assert len(set(labels)) >= 3, "the pictures must not all look alike to the network"
+    # Of our int8 the tail computes in float, whose last bits are each processor's own; with integers in the end, too,
+    # nothing differs.
+    assert np.abs(values - wanted).max() <= (0 if name == INTEGERS else FLOAT_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_classify_decodes_and_resamples_photos_alike(pi: EmulatedPi, name: str) -> None:
+    labels, values = probabilities(there(pi, "classify", name, "photos", "--top", 1000))
+    wanted_labels, wanted = probabilities(here(pi.files, "classify", name, "photos", "--top", 1000))
+    assert labels == wanted_labels
+    assert np.abs(values - wanted).max() <= tolerance(pi.files / name)
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_bench(pi: EmulatedPi, name: str) -> None:
+    done = pi.run("edgecnn", "bench", name, "--threads", 1, "--seconds", 0, "--json")
+    if "no such command" in done.stderr:
+        pytest.skip("the wheel has no `edgecnn bench`")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["command"] == "bench"
+
+
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_live_serves_its_page_and_decides_as_here(pi: EmulatedPi, name: str) -> None:
+    lines = f"{pi.board.name}-{name}.jsonl"
+    command = pi.command("edgecnn", "live", name, "--camera", "clip.avi", "--port", 0, "--jsonl", lines)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            (url,) = (line.split()[1] for line in [process.stderr.readline()] if line.startswith("page: "))
+            assert b"edgecnn" in _ask(url)
+            end_s = time.monotonic() + 120
+            while (state := json.loads(_ask(f"{url}state")))["frames"] < 5:
+                assert time.monotonic() < end_s
+                time.sleep(0.2)
+            picture = _ask(f"{url}next?after=-1&frame=-1")
+        finally:
+            process.kill()
+    assert len(state["top"]) == 5
+    assert state["board"] == {"temperature_c": 45.0, "throttled": [], "throttled_before": []}
+    header = int.from_bytes(picture[:4], "big")
+    shown = cv2.imdecode(np.frombuffer(picture[4 + header :], np.uint8), cv2.IMREAD_COLOR)
+    assert shown is not None
+    assert shown.shape == (480, 640, 3)
+
+    said = {line["frame"]: line for line in map(json.loads, (pi.files / lines).read_text().splitlines())}
+    assert len(said) >= 5
+    classifier, allowed = Classifier.load(pi.files / name), tolerance(pi.files / name)
+    for number, frame in enumerate(_frames(pi.files / "clip.avi", max(said) + 1)):
+        if number in said:
+            result, raw = classifier.classify(frame, color="bgr"), said[number]["raw"]
+            first, second = (score.probability for score in result.top(2))
+            assert abs(raw["probability"] - result.probability) <= allowed
+            assert raw["label"] == result.label or first - second <= 2 * allowed
+
+
+def _ask(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        return bytes(answer.read())
+
+
+def _frames(path: Path, count: int) -> Iterator[np.ndarray]:
+    capture = cv2.VideoCapture(str(path))
+    for _ in range(count):
+        read, frame = capture.read()
+        assert read
+        yield np.asarray(frame, np.uint8)
+
+
+def test_a_wrong_result_fails(pi: EmulatedPi) -> None:
+    graph, contract, _ = read_artifact(pi.files / "int8.tflite")
+    goldens = tuple(replace(golden, probabilities=golden.probabilities[::-1]) for golden in contract.goldens)
+    wrong = f"{pi.board.name}-wrong.tflite"
+    write_artifact(pi.files / wrong, graph, replace(contract, goldens=goldens))
+    done = pi.run("edgecnn", "selftest", wrong)
+    assert done.returncode == 1
+    assert "self-test failed" in done.stderr
+
+
+def test_from_pip_install_to_the_first_decision(pi: EmulatedPi, record_property: pytest.RecordProperty) -> None:
+    start = time.perf_counter()
+    command = pi.command("edgecnn", "live", "int8.tflite", "--camera", "clip.avi", "--jsonl", "-")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        live_s = time.perf_counter() - start
+        process.kill()
+    assert json.loads(line)["command"] == "live"
+    words = f"{pi.install_s:.0f} s of pip install, {live_s:.0f} s of live (at most {MAX_FIRST_DECISION_S} s together)"
+    record_property(f"emulated {pi.board.name}, {pi.board.suite}, from pip install to the first decision", words)
+
+
+@pytest.fixture(scope="session", params=[pytest.param("pi4", marks=pytest.mark.xdist_group("arm64-pi4"))])
+def old_pi(request: pytest.FixtureRequest, files: Path) -> EmulatedPi:
+    """With tflite-runtime 2.14 and numpy 1 in place of LiteRT."""
+    board = BOARDS[request.param]
+    made = prepared(board, files)
+    install_old_engine(board)
+    return made
+
+
+def test_the_old_engine_is_the_one_that_runs(old_pi: EmulatedPi) -> None:
+    script = (
+        "import numpy; from edgecnn_runtime.backends.tflite import _interpreter_class; "
+        "print(numpy.__version__, _interpreter_class().__module__)"
+    )
+    done = old_pi.run("/usr/bin/python3", "-c", script, environment={"PYTHONPATH": OLD_ENGINE})
+    assert done.stdout.startswith("1."), done.stderr
+    assert done.stdout.endswith(" tflite_runtime.interpreter\n")
+
+
+@pytest.mark.parametrize("name", ARTIFACTS[:2])
+def test_selftest_with_the_old_engine(old_pi: EmulatedPi, name: str) -> None:
+    assert there(old_pi, "selftest", name, old_engine=True)["passed"]
+
+
+@pytest.mark.parametrize("name", ARTIFACTS[:2])
+def test_classify_with_the_old_engine(old_pi: EmulatedPi, name: str) -> None:
+    labels, values = probabilities(there(old_pi, "classify", name, "pictures", "--top", 1000, old_engine=True))
+    wanted_labels, wanted = probabilities(here(old_pi.files, "classify", name, "pictures", "--top", 1000))
+    assert labels == wanted_labels
+    assert np.abs(values - wanted).max() <= (tolerance(old_pi.files / name) if "int8" in name else FLOAT_TOLERANCE)
+
+
+def test_a_missing_engine_is_one_line(old_pi: EmulatedPi) -> None:
+    words = ("/usr/bin/python3", "-m", "edgecnn_runtime", "selftest", "float32.onnx")
+    done = old_pi.run(*words, environment={"PYTHONPATH": OLD_ENGINE})
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "no ONNX engine is installed" in done.stderr
