@@ -27,7 +27,7 @@ def test_number_and_time_survive_jpeg() -> None:
 
 
 def test_a_live_card_carries_the_time_at_which_it_was_taken() -> None:
-    camera = open_camera("fake:", Options(resolution=(320, 240), fps=100))
+    camera = Device(Faults()).open("fake:", Options(resolution=(320, 240), fps=100))  # one that nobody opened before
     numbers = []
     for _ in range(5):
         picture, time_s = camera.read()
