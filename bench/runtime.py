@@ -51,6 +51,10 @@ MEDIAPIPE = "mediapipe==1.2.2"
 JUDGED_BY_MEDIAPIPE = "mobilenet_v2"
 PICTURES = 32
 
+# glibc gives every decoded picture's memory back to the system and fetches it anew: a fifth of the bare program's time.
+# It is left to this runtime to do without, but the limit is what the cores can do.
+_KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**26), "MALLOC_TRIM_THRESHOLD_": str(2**27)}
+
 _MEDIAPIPE_PROGRAM = """
 import json, sys, time
 import mediapipe, numpy
@@ -199,8 +203,8 @@ def folder_rates(artifact: Path, folder: Path, turns: int) -> dict[str, dict[str
     shutil.copy(folder / "0000.jpg", one)
     bare = [sys.executable, str(_bare.__file__)]
     commands: dict[str, Callable[[Path], Finished]] = {
-        "bare, threads": lambda which: run([*bare, str(artifact), str(which), "threads"]),
-        "bare, processes": lambda which: run([*bare, str(artifact), str(which), "processes"]),
+        "bare, threads": lambda which: run([*bare, str(artifact), str(which), "threads"], _KEEP_MEMORY),
+        "bare, processes": lambda which: run([*bare, str(artifact), str(which), "processes"], _KEEP_MEMORY),
         "edgecnn classify": lambda which: edgecnn("classify", artifact, which),
     }
     count = len(list(folder.iterdir()))
@@ -290,8 +294,10 @@ def folder_report(artifact: Path, data: Path | None, files: int, turns: int, fol
         for name, own in rates.items():
             cells = [f"{own['steady']:.0f}", f"{own['steady_share']:.1%}", f"{own['whole']:.0f}"]
             rows.append((what, name, *cells, f"{own['whole_share']:.1%}", f"{own['cpu_ms']:.2f}"))
-        share = rates["edgecnn classify"]["steady_share"]
-        targets.append(Target(f"{what}: share of the rate at which the cores decode and invoke", share, MIN_RATE, True))
+        if not original:  # the photos' own reduction may cost more, see docs/benchmarks.md
+            share = rates["edgecnn classify"]["steady_share"]
+            words = f"{what}: share of the rate at which the cores decode and invoke"
+            targets.append(Target(words, share, MIN_RATE, at_least=True))
         figures[what] = rates
     return Report(
         "folder",

@@ -38,7 +38,7 @@ def test_both_engines_in_one_document(tiny_artifact: Path, tiny_onnx: Path) -> N
     assert [each["artifact"] for each in told["artifacts"]] == [str(tiny_artifact), str(tiny_onnx)]
     tflite, onnx = told["artifacts"]
     assert (tflite["precision"], onnx["precision"]) == ("int8", "float32")
-    assert tflite["engine"] == {"partitions": 1, "outside": []} or tflite["engine"]["partitions"] == 1
+    assert tflite["engine"]["partitions"] == 1
     assert onnx["engine"]["operators"] > 0
     for each in told["artifacts"]:
         assert each["load_ms"] > 0
