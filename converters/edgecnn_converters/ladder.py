@@ -25,7 +25,6 @@ _EVERYWHERE: dict[str, Callable[[Repair], Repair]] = {
     "clipped ranges": lambda repair: replace(repair, clipped=True),
 }
 _IN_FLOAT = (1, 2, 4, 8, 16)  # layers
-_TUNING = "fine-tuning (QAT)"
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,9 @@ def climb(
             if count < len(layers) and climbed(words, replace(repair, in_float=tuple(layers[:count]))):
                 return True
         try:
-            return climbed(_TUNING, replace(repair, tuned=True))
+            return climbed("fine-tuning (QAT)", Repair(clipped=True, tuned=True))
         except TuningError as error:
-            left_out = f"{_TUNING}: {error}"
+            left_out = f"fine-tuning (QAT): {error}"
             return False
 
     if tried[0].good or steps():
