@@ -5,8 +5,8 @@ that brings the file no nearer to the float model, by calibration pictures, is u
 fine-tuning, which takes minutes, with every layer in 8 bits: layers in float beside it gained nothing more. Every
 attempt is a chance more to pass by luck, so those after the first must be surer.
 
-Two steps that are often named are left out, since they were measured to gain nothing: equalization across layers, and a
-head trained anew on the features of the int8 file. In recipe `fast` the head sees int8 features from the start.
+Two steps that are often named are left out, since on trained networks they were measured to gain nothing: equalization
+across layers, and a head trained again on the int8 file's features; recipe `fast` shows it some from the start.
 """
 
 from __future__ import annotations
