@@ -95,7 +95,7 @@ class Artifact:
         return self.path.name.endswith(REJECTED)
 
 
-def _not_tuned(repair: Repair) -> Prepared:
+def _not_tuned() -> Prepared:
     raise TuningError("there are no training pictures")
 
 
@@ -111,7 +111,7 @@ def make_artifact(
     workers: int,
     max_drop_points: float = MAX_DROP_POINTS,
     repairs: bool = True,
-    tune: Callable[[Repair], Prepared] = _not_tuned,
+    tune: Callable[[], Prepared] = _not_tuned,
 ) -> Artifact:
     """Converts, judges, measures, writes and re-reads one artifact: ``folder/<backbone>-<precision>.<format>``.
 
@@ -140,7 +140,7 @@ def make_artifact(
     contract, maker, module = replace(contract, provenance=provenance), formats.get(format), module_for(path)
 
     def build(precision: str, repair: Repair = NONE) -> tuple[bytes, Classifier]:
-        network = tune(replace(repair, tuned=False)) if repair.tuned else function
+        network = tune() if repair.tuned else function
         graph = maker.add_metadata(maker.convert(network, precision, calibration, repair), contract)
         module.check_structure(graph)
         return graph, Classifier(graph, contract, module)

@@ -5,8 +5,8 @@ that brings the file no nearer to the float model, by calibration pictures, is u
 fine-tuning, which takes minutes, with every layer in 8 bits: layers in float beside it gained nothing more. Every
 attempt is a chance more to pass by luck, so those after the first must be surer.
 
-Two steps that are often named are left out, since they were measured to gain nothing: equalization across layers, and a
-head trained anew on the features of the int8 file. In recipe `fast` the head sees int8 features from the start.
+Two steps that are often named are left out, since on trained networks they were measured to gain nothing: equalization
+across layers, and a head trained again on the int8 file's features; recipe `fast` shows it some from the start.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ _EVERYWHERE: dict[str, Callable[[Repair], Repair]] = {
     "clipped ranges": lambda repair: replace(repair, clipped=True),
 }
 _IN_FLOAT = (1, 2, 4, 8, 16)  # layers
-_TUNING = "fine-tuning (QAT)"
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,9 @@ def climb(
             if count < len(layers) and climbed(words, replace(repair, in_float=tuple(layers[:count]))):
                 return True
         try:
-            return climbed(_TUNING, replace(repair, tuned=True))
+            return climbed("fine-tuning (QAT)", Repair(clipped=True, tuned=True))
         except TuningError as error:
-            left_out = f"{_TUNING}: {error}"
+            left_out = f"fine-tuning (QAT): {error}"
             return False
 
     if tried[0].good or steps():

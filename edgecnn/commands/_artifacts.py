@@ -22,7 +22,7 @@ from edgecnn_converters.formats import tflite
 from edgecnn_converters.freeze import freeze
 from edgecnn_converters.gate import MAX_DROP_POINTS
 from edgecnn_converters.ladder import pareto
-from edgecnn_converters.quantization.repair import Prepared, Repair
+from edgecnn_converters.quantization.repair import Prepared
 from edgecnn_runtime.classifier import apply_temperature
 from edgecnn_runtime.contract import Contract, Decision, Provenance, Publication
 from edgecnn_runtime.dataset import LabelledPicture, read_dataset
@@ -125,8 +125,8 @@ def make_all(
     """
 
     @cache  # what was tuned for one format is good for the other
-    def tune(repair: Repair) -> Prepared:
-        return tflite.fine_tuned(function, calibration, repair, training or calibration, progress)
+    def tune() -> Prepared:
+        return tflite.fine_tuned(function, calibration, training or calibration, progress)
 
     try:
         folder.mkdir(parents=True, exist_ok=True)

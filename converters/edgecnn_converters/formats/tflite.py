@@ -25,6 +25,7 @@ from edgecnn_runtime.contract import Contract
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 _RANKING_PICTURES = 16  # by which layers are ranked
+_TUNED_FROM = Repair(clipped=True)
 
 
 def convert(function: Any, precision: str, calibration: Sequence[Pixels], repair: Repair = NONE) -> bytes:
@@ -72,12 +73,15 @@ def prepare_with_ranges(function: Any, calibration: Sequence[Pixels], repair: Re
 
 
 def fine_tuned(
-    function: Any, calibration: Sequence[Pixels], repair: Repair, training: Sequence[Pixels], progress: Progress
+    function: Any, calibration: Sequence[Pixels], training: Sequence[Pixels], progress: Progress
 ) -> Prepared:
     """A network that every format makes int8 of, see `edgecnn_converters.quantization.fine_tuning`.
 
+    It begins with `_TUNED_FROM`: from ranges up to the farthest values it learnt to do worse, and weights that were
+    rounded jointly before gained nothing.
+
     Args:
-        calibration: gives the ranges, as the repair says.
+        calibration: gives the ranges.
         training: preprocessed training pictures to learn from.
 
     Raises:
@@ -87,7 +91,7 @@ def fine_tuned(
         raise TuningError("the network is ONNX already")
     with converting("TFLite int8"):
         graph = rewrite(_float32(function), for_int8=True)
-        prepared = prepare_with_ranges(function, calibration, repair)
+        prepared = prepare_with_ranges(function, calibration, _TUNED_FROM)
     return fine_tune(prepared, graph, training, progress)
 
 
