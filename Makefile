@@ -1,6 +1,7 @@
 # make demo   set up a private .venv and run the quickstart
 # make test   set up what tests need and run them
 # make test-long   the tests that take minutes: the quickstart, kills and resumptions, every command of the course
+# make test-arm64  the runtime's wheel on an emulated Raspberry Pi 4 and 5: docs/arm64.md
 # make test-all    all of them, and the largest networks
 # make lint   ruff, mypy, import-linter
 
@@ -16,16 +17,19 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 endif
 PROJECTS := pyproject.toml converters/pyproject.toml runtime/pyproject.toml constraints.txt
 
-.PHONY: demo test test-long test-all lint clean
+.PHONY: demo test test-long test-arm64 test-all lint clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/edgecnn quickstart --out runs/quickstart --overwrite
 
 test: $(VENV)/.test
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not all and not long"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not all and not long and not arm64"
 
 test-long: $(VENV)/.test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m long
+
+test-arm64: $(VENV)/.test
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m arm64 tests/system/arm64
 
 test-all: $(VENV)/.test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal

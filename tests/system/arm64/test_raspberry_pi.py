@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from edgecnn_runtime import Classifier
 from edgecnn_runtime.backends import module_for
 from edgecnn_runtime.classifier import read_artifact, write_artifact
 from edgecnn_runtime.contract import Contract, Preprocessing, Provenance
+from edgecnn_runtime.decode import decode
 from tests.system.arm64.emulated_pi import BOARDS, OLD_ENGINE, EmulatedPi, install_old_engine, prepared, unavailable
 
 pytestmark = [pytest.mark.arm64, pytest.mark.skipif(unavailable() != "", reason=unavailable())]
@@ -28,6 +29,7 @@ pytestmark = [pytest.mark.arm64, pytest.mark.skipif(unavailable() != "", reason=
 BACKBONE, SIZE_PX = "efficientnet_lite0", 96
 ARTIFACTS = ("float32.tflite", "int8.tflite", "float32.onnx")
 INTEGERS = "integers.tflite"
+PICTURES = 6
 FLOAT_TOLERANCE = 1e-5
 MAX_FIRST_DECISION_S = 180
 
@@ -72,12 +74,13 @@ def _draw(folder: Path) -> list[np.ndarray]:
     small = [cv2.resize(part, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_AREA) for part in parts]
     (folder / "pictures").mkdir()
     (folder / "photos").mkdir()
-    for number, part in enumerate(parts[:6]):
+    for number, part in enumerate(parts[:PICTURES]):
         cv2.imwrite(str(folder / f"pictures/{number}.png"), small[number])
         cv2.imwrite(str(folder / f"photos/{number}.jpg"), cv2.resize(part, (1280, 720)))
     video = cv2.VideoWriter(str(folder / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 10, (640, 480))
     for number in range(600):
-        video.write(np.roll(cv2.resize(parts[number // 100], (640, 480)), 3 * number, 1))
+        left, top = number // 6, number // 3
+        video.write(cv2.resize(photo[top : top + 390, left : left + 390], (640, 480)))
     video.release()
     return [np.asarray(picture[..., ::-1], np.uint8) for picture in small]
 
@@ -113,9 +116,25 @@ def probabilities(document: Any) -> tuple[list[str], np.ndarray]:
     return [result["label"] for result in results], np.array([[own[key] for key in sorted(own)] for own in scores])
 
 
-def tolerance(path: Path) -> float:
-    """What the self-test allows of a probability."""
-    return max(golden.tolerance for golden in read_artifact(path)[1].goldens)
+def sensitivity(path: Path, pictures: Iterable[np.ndarray], levels: int) -> float:
+    """The most that a probability moves here when all pixels are so many levels brighter or darker, doubled: what
+    rounding in decoding and resampling may do; ``(H, W, 3)`` RGB."""
+    classifier, most = Classifier.load(path), 0.0
+    for picture in pictures:
+        pixels = classifier.preprocess(picture).astype(int)
+        usual = classifier.infer(pixels.astype(np.uint8))
+        for step in (-levels, levels):
+            other = classifier.infer(np.clip(pixels + step, 0, 255).astype(np.uint8))
+            most = max(most, float(np.abs(other - usual).max()))
+    return 2 * most
+
+
+def hold(said: tuple[list[str], np.ndarray], wanted: tuple[list[str], np.ndarray], allowed: float) -> None:
+    """Probabilities differ by so much at most; so labels are the same, but where two are as probable as that."""
+    assert np.abs(said[1] - wanted[1]).max() <= allowed
+    second, first = np.sort(wanted[1], axis=1)[:, -2:].T
+    for label, wanted_label, lead in zip(said[0], wanted[0], first - second, strict=True):
+        assert label == wanted_label or lead <= 2 * allowed
 
 
 def test_this_is_arm64_and_the_wheel_alone(pi: EmulatedPi) -> None:
@@ -141,21 +160,32 @@ def test_info_tells_the_same_as_here_also_of_how_the_engine_runs_it(pi: Emulated
 
 @pytest.mark.parametrize("name", [*ARTIFACTS, INTEGERS])
 def test_classify_gives_the_same_probabilities(pi: EmulatedPi, name: str) -> None:
-    labels, values = probabilities(there(pi, "classify", name, "pictures", "--top", 1000))
-    wanted_labels, wanted = probabilities(here(pi.files, "classify", name, "pictures", "--top", 1000))
-    assert labels == wanted_labels
-    assert len(set(labels)) >= 3, "the pictures must not all look alike to the network"
-    # Of our int8 the tail computes in float, whose last bits are each processor's own; with integers in the end, too,
+    words = ("classify", name, "pictures", "photos", "--top", 1000)
+    (labels, values), (wanted_labels, wanted) = probabilities(there(pi, *words)), probabilities(here(pi.files, *words))
+    assert len(set(wanted_labels)) > 1, "the pictures must not all look alike to the network"
+    # Of our int8 the tail computes in float, whose last bits are each processor's own; with integers to the end, too,
     # nothing differs.
-    assert np.abs(values - wanted).max() <= (0 if name == INTEGERS else FLOAT_TOLERANCE)
+    exact = 0 if name == INTEGERS else FLOAT_TOLERANCE
+    hold((labels[:PICTURES], values[:PICTURES]), (wanted_labels[:PICTURES], wanted[:PICTURES]), exact)
+    photos = [decode(path.read_bytes(), path.name) for path in sorted((pi.files / "photos").iterdir())]
+    resampled = sensitivity(pi.files / name, photos, 1)
+    hold((labels[PICTURES:], values[PICTURES:]), (wanted_labels[PICTURES:], wanted[PICTURES:]), resampled)
 
 
-@pytest.mark.parametrize("name", ARTIFACTS)
-def test_classify_decodes_and_resamples_photos_alike(pi: EmulatedPi, name: str) -> None:
-    labels, values = probabilities(there(pi, "classify", name, "photos", "--top", 1000))
-    wanted_labels, wanted = probabilities(here(pi.files, "classify", name, "photos", "--top", 1000))
-    assert labels == wanted_labels
-    assert np.abs(values - wanted).max() <= tolerance(pi.files / name)
+def test_photos_are_decoded_to_the_same_pixels_and_resampled_within_one_level(pi: EmulatedPi) -> None:
+    script = (
+        "import sys, numpy; from pathlib import Path; from edgecnn_runtime import Classifier; "
+        "from edgecnn_runtime.decode import decode; "
+        "photos = [decode(path.read_bytes(), path.name) for path in sorted(Path('photos').iterdir())]; "
+        "classifier = Classifier.load('int8.tflite'); "
+        "numpy.savez(sys.argv[1], photos=photos, pixels=[classifier.preprocess(photo) for photo in photos])"
+    )
+    name = f"{pi.board.name}-pixels.npz"
+    assert pi.run("python3", "-c", script, name).returncode == 0
+    subprocess.run([sys.executable, "-c", script, "pixels.npz"], cwd=pi.files, check=True, timeout=120)
+    with np.load(pi.files / name) as said, np.load(pi.files / "pixels.npz") as wanted:
+        assert (said["photos"] == wanted["photos"]).all()
+        assert np.abs(said["pixels"].astype(int) - wanted["pixels"]).max() <= 1
 
 
 @pytest.mark.parametrize("name", ARTIFACTS)
@@ -192,13 +222,14 @@ def test_live_serves_its_page_and_decides_as_here(pi: EmulatedPi, name: str) -> 
 
     said = {line["frame"]: line for line in map(json.loads, (pi.files / lines).read_text().splitlines())}
     assert len(said) >= 5
-    classifier, allowed = Classifier.load(pi.files / name), tolerance(pi.files / name)
-    for number, frame in enumerate(_frames(pi.files / "clip.avi", max(said) + 1)):
-        if number in said:
-            result, raw = classifier.classify(frame, color="bgr"), said[number]["raw"]
-            first, second = (score.probability for score in result.top(2))
-            assert abs(raw["probability"] - result.probability) <= allowed
-            assert raw["label"] == result.label or first - second <= 2 * allowed
+    frames = [frame for number, frame in enumerate(_frames(pi.files / "clip.avi", max(said) + 1)) if number in said]
+    allowed = sensitivity(pi.files / name, (frame[..., ::-1] for frame in frames), 2)
+    classifier = Classifier.load(pi.files / name)
+    for line, frame in zip(said.values(), frames, strict=True):
+        result, raw = classifier.classify(frame, color="bgr"), line["raw"]
+        first, second = (score.probability for score in result.top(2))
+        assert abs(raw["probability"] - result.probability) <= allowed
+        assert raw["label"] == result.label or first - second <= 2 * allowed
 
 
 def _ask(url: str) -> bytes:
@@ -263,10 +294,11 @@ def test_selftest_with_the_old_engine(old_pi: EmulatedPi, name: str) -> None:
 
 @pytest.mark.parametrize("name", ARTIFACTS[:2])
 def test_classify_with_the_old_engine(old_pi: EmulatedPi, name: str) -> None:
-    labels, values = probabilities(there(old_pi, "classify", name, "pictures", "--top", 1000, old_engine=True))
-    wanted_labels, wanted = probabilities(here(old_pi.files, "classify", name, "pictures", "--top", 1000))
-    assert labels == wanted_labels
-    assert np.abs(values - wanted).max() <= (tolerance(old_pi.files / name) if "int8" in name else FLOAT_TOLERANCE)
+    words = ("classify", name, "pictures", "--top", 1000)
+    said, wanted = probabilities(there(old_pi, *words, old_engine=True)), probabilities(here(old_pi.files, *words))
+    # The engine of 2023 rounds its sums in another way, for which the self-test's tolerance is made.
+    goldens = read_artifact(old_pi.files / name)[1].goldens
+    hold(said, wanted, FLOAT_TOLERANCE if "float32" in name else max(golden.tolerance for golden in goldens))
 
 
 def test_a_missing_engine_is_one_line(old_pi: EmulatedPi) -> None:
