@@ -23,8 +23,9 @@ from edgecnn_runtime.errors import EdgecnnError
 Pixels = npt.NDArray[np.uint8]
 Progress = Callable[[str, int, int], None]
 
-# Measured on networks whose channels differ thirtyfold: more steps, larger batches and ranges that learn too gave
-# nothing more, a tenfold rate was worse.
+# Measured on MobileNetV3-Small with channels scaled by random factors that the next layer undoes (mean difference of a
+# probability 0.043 before, 0.010 after): three times as many steps, twice the batch, ranges that learn too, and layers
+# in float beside it gave nothing more; a tenfold rate was worse. A network that 8 bits do not harm gains nothing.
 STEPS = 100
 _BATCH = 16
 _RATE = 0.02  # in steps of the 8 bits, which suits every layer

@@ -283,3 +283,24 @@ def test_pretrained_int8_calibrates_with_given_pictures(here, refused, pictures,
     assert len(classifier.contract.labels) == 1000
     assert classifier.classify(pictures / "circle" / "00.png").probabilities.sum() == pytest.approx(1, abs=1e-4)
     assert "exists already" in refused(*words, *out, "--calibrate", pictures)
+
+
+@pytest.mark.slow
+def test_a_run_that_8_bits_break_is_fine_tuned_on_its_own_pictures(here, run):
+    """Channels of the first map, thousands of times larger than others, for which the next layer makes up."""
+    from edgecnn.training.run import read_run, weights_sha256
+    from edgecnn.training.train import load_model
+
+    model = load_model(read_run(run))
+    wide, narrow = model.get_layer("conv1"), model.get_layer("conv2")
+    factor = np.random.default_rng(0).permutation(np.geomspace(1, 1e5, wide.filters)).astype(np.float32)
+    wide.set_weights([each * factor for each in wide.get_weights()])
+    narrow.set_weights([narrow.get_weights()[0] / factor[:, np.newaxis], narrow.get_weights()[1]])
+    model.save(run / "model.keras")
+    metrics = json.loads((run / "metrics.json").read_text("utf-8"))
+    (run / "metrics.json").write_text(json.dumps({**metrics, "weights_sha256": weights_sha256(model)}), "utf-8")
+    document = json.loads(here("export", run, "--format", "onnx", "--precision", "int8", "--json").stdout)
+    first, *_, last = document["artifacts"][0]["attempts"]
+    assert first["gate"]["drop_points"] > 10
+    assert last["words"] == "fine-tuning (QAT)"
+    assert last["gate"]["drop_points"] < first["gate"]["drop_points"]
