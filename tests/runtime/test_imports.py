@@ -81,6 +81,9 @@ def test_help_loads_no_framework_though_it_lists_the_lab() -> None:
         ("selftest ONNX", ["cv2", "numpy", "onnxruntime"]),
         ("classify TFLITE PICTURE", ["ai_edge_litert", "cv2", "numpy"]),
         ("evaluate TFLITE PICTURES", ["ai_edge_litert", "cv2", "numpy"]),
+        ("bench TFLITE --threads 1 --seconds 0 --json", ["ai_edge_litert", "cv2", "numpy"]),
+        ("service status", []),
+        ("service print TFLITE --user nobody", ["cv2", "numpy"]),  # the options' own checks stand beside OpenCV
         ("live TFLITE --camera fake:frames=3 --jsonl -", ["ai_edge_litert", "cv2", "numpy"]),
         (
             "live TFLITE --camera fake: --frames 30 --port 0",

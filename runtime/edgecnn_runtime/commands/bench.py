@@ -6,24 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgecnn_runtime.cameras import Options
-from edgecnn_runtime.classifier import read_artifact
 from edgecnn_runtime.commands import _model, cores, is_terminal, print_json
-from edgecnn_runtime.decode import decode, read_bytes
 from edgecnn_runtime.errors import UsageError
-from edgecnn_runtime.timing import (
-    PARTS,
-    Speed,
-    Start,
-    camera_like_picture,
-    measure_start,
-    remarks,
-    time_artifacts,
-)
+
+if TYPE_CHECKING:
+    from edgecnn_runtime.timing import Speed, Start
 
 RESOLUTION = "1280x720"
 
@@ -47,6 +38,9 @@ def bench(
 
     Example: edgecnn bench runs/flowers/artifacts/*.tflite
     """
+    from edgecnn_runtime.artifact import read_artifact
+    from edgecnn_runtime.timing import measure_start, remarks, time_artifacts
+
     data, frame = _picture(picture, resolution)
     paths = list(dict.fromkeys(artifacts))
     opened = [read_artifact(path) for path in paths]
@@ -75,6 +69,10 @@ def bench(
 
 def _picture(path: Path | None, resolution: str | None) -> tuple[bytes, dict[str, Any]]:
     """The file's bytes, and what is said of it."""
+    from edgecnn_runtime.cameras import Options
+    from edgecnn_runtime.decode import decode, read_bytes
+    from edgecnn_runtime.timing import camera_like_picture
+
     if path is not None and resolution is not None:
         raise UsageError("--picture and --resolution exclude one another")
     if path is not None:
@@ -93,6 +91,8 @@ def _counts(most: int) -> list[int]:
 
 
 def _print_artifact(path: Path, engine: str, start: Start, speeds: Sequence[Speed]) -> None:
+    from edgecnn_runtime.timing import PARTS
+
     contract = speeds[0].contract
     source = contract.provenance
     sizes = f"{contract.width}x{contract.height} px, {path.stat().st_size / 1e6:.2f} MB"

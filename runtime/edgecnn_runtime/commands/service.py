@@ -130,7 +130,7 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
     from edgecnn_runtime.artifact import read_artifact
     from edgecnn_runtime.cameras import Options
     from edgecnn_runtime.commands.live import check_views, live
-    from edgecnn_runtime.live.views.page import needs_token
+    from edgecnn_runtime.live.listening import needs_token
 
     app = typer.Typer(add_completion=False)
     app.command("live")(live)

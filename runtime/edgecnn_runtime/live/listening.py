@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
 
 from edgecnn_runtime.errors import EdgecnnError
@@ -22,3 +23,11 @@ def listen(host: str, port: int) -> socket.socket:
             raise EdgecnnError(f"port {port} is not for this user; choose one above 1023 with --port") from error
         reason = (error.strerror or str(error)).split(" (")[0]
         raise EdgecnnError(f"--host {host}: no address of this machine ({reason})") from error
+
+
+def needs_token(host: str) -> bool:
+    """Whether others than this machine can reach the address."""
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import re
 import secrets
 import socket
@@ -26,7 +25,7 @@ from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.live.artifact import Model
 from edgecnn_runtime.live.listening import HOST as HOST
 from edgecnn_runtime.live.listening import PORT as PORT
-from edgecnn_runtime.live.listening import listen
+from edgecnn_runtime.live.listening import listen, needs_token
 from edgecnn_runtime.live.loop import Tuning
 from edgecnn_runtime.live.observation import Observation, trouble
 from edgecnn_runtime.live.stats import Stats
@@ -204,14 +203,6 @@ def open_page(model: Model, tuning: Tuning, host: str, port: int, token_file: Pa
     hint = "  (Ctrl-C ends)" if sys.stderr.isatty() else ""
     print(f"page: {page.url.split('?')[0] if token_file else page.url}{hint}", file=sys.stderr, flush=True)
     return page
-
-
-def needs_token(host: str) -> bool:
-    """Whether others than this machine can reach the address."""
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
 
 
 def _reachable(host: str) -> str:
