@@ -24,7 +24,7 @@ from edgecnn_runtime.contract import Contract, Preprocessing, Provenance
 from edgecnn_runtime.decode import decode
 from tests.system.arm64.emulated_pi import BOARDS, OLD_ENGINE, EmulatedPi, install_old_engine, prepared, unavailable
 
-pytestmark = [pytest.mark.arm64, pytest.mark.skipif(unavailable() != "", reason=unavailable())]
+pytestmark = pytest.mark.arm64
 
 BACKBONE, SIZE_PX = "efficientnet_lite0", 96
 ARTIFACTS = ("float32.tflite", "int8.tflite", "float32.onnx")
@@ -32,6 +32,12 @@ INTEGERS = "integers.tflite"
 PICTURES = 6
 FLOAT_TOLERANCE = 1e-5
 MAX_FIRST_DECISION_S = 180
+
+
+@pytest.fixture(scope="session", autouse=True)
+def available() -> None:
+    if reason := unavailable():
+        pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
