@@ -138,7 +138,7 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
     context = command.make_context("edgecnn service", [str(artifact), *options])
     values: dict[str, Any] = context.params
     given = {
-        parameter.name: parameter
+        str(parameter.name): parameter
         for parameter in command.params
         if values[str(parameter.name)] != parameter.get_default(context) and parameter.name != "artifact"
     }
@@ -156,7 +156,7 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
         read_artifact(artifact)
     arguments: list[str] = []
     for name, parameter in given.items():
-        value = values[str(name)]
+        value = values[name]
         if name in _PATHS and value != "-" and (name != "camera" or _is_file(value)):
             value = Path(value).absolute()
         if value is True:
