@@ -171,7 +171,7 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
     if values["stats"] is not None and "overwrite" not in given:
         arguments.append("--overwrite")
     if values["snapshots"] is not None:
-        folder = values["snapshots"].absolute()
+        folder = Path(values["snapshots"]).absolute()
         writable.append(folder if folder.is_dir() else folder.parent)
     for folder in writable:
         if not folder.is_dir():
