@@ -113,8 +113,8 @@ def _train(
 def _interruptible(progress: Progress) -> Iterator[Progress]:
     """Ctrl-C and SIGTERM end the block with KeyboardInterrupt, at the latest when it next tells `progress`.
 
-    Python drops what is raised while it collects garbage, or while TensorFlow's own code calls it: one interruption in
-    thirty was lost that way, and training went on.
+    Python drops what is raised while it collects garbage, and where TensorFlow's own code has called it, TensorFlow
+    drops it or raises something else: one interruption in thirty was lost that way, and training went on.
     """
     if threading.current_thread() is not threading.main_thread():
         yield progress
@@ -140,6 +140,10 @@ def _interruptible(progress: Progress) -> Iterator[Progress]:
     hook, sys.unraisablehook = sys.unraisablehook, dropped
     try:
         yield checked
+    except Exception:
+        if received.is_set():
+            raise KeyboardInterrupt from None
+        raise
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():

@@ -15,7 +15,7 @@ import typer
 
 from edgecnn.data import embedded
 from edgecnn.training.options import GROUP_OF, GROUPS, check
-from edgecnn_runtime.cli import _loaders
+from edgecnn_runtime.cli import _lab, _own
 
 DOCS = Path(__file__).parents[2] / "docs"
 OWN_PHOTOS = "PHOTOS"
@@ -53,7 +53,7 @@ def test_what_is_linked_exists(name):
 def test_every_option_and_its_value_exist(line):
     name, *words = shlex.split(line)[1:]
     app = typer.Typer()
-    app.command(name)(_loaders()[name]())
+    app.command(name)({**_lab(), **_own()}[name]())
     context = typer.main.get_command(app).make_context(name, words)  # parses, runs nothing; raises for what is unknown
     for option, value in context.params.items():
         if name != "export" and option in GROUP_OF and value is not None:  # export has a --precision of its own

@@ -145,6 +145,20 @@ def test_an_interruption_that_python_drops_is_not_lost(demanding, tmp_path, capf
     assert "KeyboardInterrupt" not in capfd.readouterr().err
 
 
+def test_an_interruption_that_becomes_another_error_is_one_line(demanding, tmp_path):
+    from edgecnn.commands._training import InterruptedTrainingError
+
+    def changing() -> None:  # as TensorFlow does where it has called Python
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            raise RuntimeError("UNKNOWN: KeyboardInterrupt") from None
+
+    with pytest.raises(InterruptedTrainingError, match="go on with: edgecnn train --resume"):
+        train_run(demanding, tmp_path / "run", False, 2, begun=changing)
+
+
 def test_nothing_to_resume_is_one_line(here, refused, finished, tmp_path):
     assert "nothing to resume: the run does not exist" in refused("train", "--resume", tmp_path / "nowhere")
     assert "nothing to resume: the run is complete" in refused("train", "--resume", finished.folder)
