@@ -32,12 +32,11 @@ SupplementaryGroups=video
 Environment=PYTHONFAULTHANDLER=1 PYTHONDONTWRITEBYTECODE=1
 Restart=always
 RestartSec=5
-RestartPreventExitStatus=2
 SuccessExitStatus=143
 WatchdogSec={watchdog_s}
 TimeoutStartSec=90
 TimeoutStopSec=10
-MemoryMax={memory_mb}M
+MemoryMax={memory_bytes}
 
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -100,7 +99,7 @@ class Unit:
             command=" ".join(map(_argument, self.command)),
             user=_percents(self.user),
             watchdog_s=WATCHDOG_S,
-            memory_mb=self.memory_mb,
+            memory_bytes=self.memory_mb * 1_000_000,
             writable=f"ReadWritePaths={writable}\n" if writable else "",
         )
 

@@ -22,6 +22,7 @@ from edgecnn_converters.quantization.weights import halve_weights, shorten_weigh
 from edgecnn_runtime.backends import PIXELS
 from edgecnn_runtime.backends.tflite import check_structure, load
 from edgecnn_runtime.contract import Contract
+from edgecnn_runtime.errors import EdgecnnError, first_line
 
 PRECISIONS = ("float32", "float16", "dynamic", "int8")
 _RANKING_PICTURES = 16  # by which layers are ranked
@@ -85,14 +86,19 @@ def fine_tuned(
         training: preprocessed training pictures to learn from.
 
     Raises:
-        TuningError: see there; or the network is ONNX already.
+        TuningError: see there; the network is ONNX already; or TensorFlow cannot compute what the file does.
     """
     if isinstance(function, bytes):
         raise TuningError("the network is ONNX already")
     with converting("TFLite int8"):
         graph = rewrite(_float32(function), for_int8=True)
         prepared = prepare_with_ranges(function, calibration, _TUNED_FROM)
-    return fine_tune(prepared, graph, training, progress)
+    try:
+        return fine_tune(prepared, graph, training, progress)
+    except EdgecnnError:
+        raise
+    except Exception as error:  # TensorFlow's kernels do not know all that the engine's do; the export goes on
+        raise TuningError(first_line(error)) from error
 
 
 def _int8(prepared: Prepared, calibration: Sequence[Pixels], repair: Repair) -> bytes:

@@ -22,7 +22,8 @@ class Repair:
     Attributes:
         jointly: weights are rounded jointly, see `bias.round_jointly`.
         clipped: ranges leave out the farthest values that calibration saw: in TFLite those by which the squared error
-            is least, see `ranges`; in ONNX by ONNX Runtime's percentile.
+            is least, see `ranges`; in ONNX the same, or, where the network
+            was ONNX already, by ONNX Runtime's percentile.
         in_float: names of the outputs of layers that stay in float besides the tail.
         tuned: weights are fine-tuned with 8 bits simulated, see `fine_tuning`; in clipped ranges, and not rounded
             jointly.

@@ -99,6 +99,8 @@ service.context_settings = {"ignore_unknown_options": True}  # type: ignore[attr
 def _unit(name: str, artifact: Path, options: list[str], user: str | None, memory_mb: int | None) -> Unit:
     artifact = artifact.absolute()
     arguments, writable = _live_arguments(artifact, options)
+    if not artifact.is_file():
+        raise EdgecnnError(f"{artifact}: there is no such file")
     # By its absolute path, in the environment that runs now; -P: no module of another folder stands in for one of ours.
     command = [sys.executable, "-P", "-m", "edgecnn_runtime", "live", str(artifact), *arguments]
     if memory_mb is None:
@@ -130,6 +132,7 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
     from edgecnn_runtime.artifact import read_artifact
     from edgecnn_runtime.cameras import Options
     from edgecnn_runtime.commands.live import check_views, live
+    from edgecnn_runtime.live.decision import Rules
     from edgecnn_runtime.live.listening import needs_token
 
     app = typer.Typer(add_completion=False)
@@ -152,8 +155,16 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
     Options.parse(values["resolution"], values["fps"], values["rotation"], values["flip"], values["region"])
     if host is not None and needs_token(host) and values["token_file"] is None:
         raise UsageError(f"--host {host}: a service has nobody to show a token to; add --token-file FILE")
+    labels: tuple[str, ...] = ()
     if values["size"] is None:  # else it is a foreign model
-        read_artifact(artifact)
+        labels = read_artifact(artifact)[1].labels
+    rules = ("smoothing_ms", "hysteresis", "min_duration_ms", "cooldown_ms")
+    Rules(labels, values["threshold"] or 0.0, **{name: values[name] for name in rules})
+    wanted = values["snapshot_label"] or ()
+    if wanted and values["snapshots"] is None:
+        raise UsageError("--snapshot-label needs --snapshots FOLDER")
+    if missing := sorted(set(wanted) - set(labels)) if labels else ():
+        raise UsageError(f"the model has no label {missing[0]!r} (it has: {', '.join(labels[:10])})")
     arguments: list[str] = []
     for name, parameter in given.items():
         value = values[name]
@@ -236,7 +247,8 @@ def _check_access(user: str, artifact: Path) -> None:
     except PermissionError as error:
         raise EdgecnnError(f"{user} may not start {sys.executable}; install edgecnn where that user may") from error
     if done.returncode:
-        raise EdgecnnError(f"{user} may not read what the service needs: {done.stderr.strip().splitlines()[-1]}")
+        why = [f"exit code {done.returncode}", *done.stderr.strip().splitlines()][-1]
+        raise EdgecnnError(f"{user} may not read what the service needs: {why}")
 
 
 def _uninstall(name: str, artifact: Path | None) -> None:
@@ -313,9 +325,11 @@ def _require_systemd(remedy: str) -> None:
 
 
 def _require_root() -> None:
+    from edgecnn_runtime.cameras import shown
+
     if os.geteuid() != 0:
         # By its path, since sudo does not look into virtual environments.
-        words = [sys.executable, "-m", "edgecnn_runtime", *sys.argv[1:]]
+        words = [sys.executable, "-m", "edgecnn_runtime", *map(shown, sys.argv[1:])]
         raise EdgecnnError(f"this needs root's rights: sudo {shlex.join(words)}")
 
 

@@ -32,12 +32,13 @@ class Summary:
 
     def __str__(self) -> str:
         stats = self.stats
-        if stats.inference_ms.p50 is None:
+        if not stats.frames:
             return "no frames"
+        inference = "-" if stats.inference_ms.p50 is None else f"{stats.inference_ms.p50:.2f}"
         health = stats.health
         return (
             f"frames: {stats.frames} in {stats.seconds:.2f} s, {stats.frames / max(stats.seconds, 1e-9):.1f} FPS, "
-            f"inference {stats.inference_ms.p50:.2f} ms (median), frame age {stats.age_ms} (p50/p95/p99), "
+            f"inference {inference} ms (median), frame age {stats.age_ms} (p50/p95/p99), "
             f"dropped {health.dropped}, bad {health.bad}, reconnections {health.reconnections}"
         )
 

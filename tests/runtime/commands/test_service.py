@@ -165,7 +165,7 @@ NRestarts=2
 StatusText=hat 97.0%, 29.9 FPS
 ActiveEnterTimestamp=Sun 2026-11-22 20:00:00 UTC
 MemoryCurrent=123456789
-MemoryMax=402653184
+MemoryMax=403000000
 Result=success
 """
 
@@ -291,6 +291,9 @@ def test_without_root_or_systemd_one_line_says_what_to_do(
         (["print", "ARTIFACT", "--frames", "5"], "--frames ends after"),
         (["print", "ARTIFACT", "--video", "v.mp4"], "--video grows without an end"),
         (["print", "ARTIFACT", "--view", "window"], "a service has no screen"),
+        (["print", "ARTIFACT", "--threshold", "7"], "a threshold is in [0, 1]"),
+        (["print", "ARTIFACT", "--snapshot-label", "red"], "needs --snapshots FOLDER"),
+        (["print", "ARTIFACT", "--snapshots", "s", "--snapshot-label", "nope"], "no label 'nope'"),
         (["print", "ARTIFACT", "--host", "0.0.0.0"], "add --token-file FILE"),
         (["print", "ARTIFACT", "--jsonl", "no/folder/x.jsonl"], "no/folder: no such folder"),
         (["print", "ARTIFACT", "--user", "root"], "must not be root's"),

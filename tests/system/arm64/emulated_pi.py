@@ -86,7 +86,7 @@ def unavailable() -> str:
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         return f"a Raspberry Pi is emulated on Linux on x86-64 (this is {platform.system()} on {platform.machine()})"
     if not _FORMAT.is_file() or shutil.which("mmdebstrap") is None:
-        return "to emulate a Raspberry Pi, run 'apt-get install mmdebstrap qemu-user-static' as root"
+        return "the packages mmdebstrap, qemu-user-static and debian-archive-keyring are missing: apt-get install them"
     script = "mount -t binfmt_misc none /proc/sys/fs/binfmt_misc"
     done = subprocess.run([*_NAMESPACE, "sh", "-c", script], capture_output=True, text=True)
     if done.returncode:

@@ -15,6 +15,7 @@ from edgecnn_runtime.live.observation import Observation, trouble
 from edgecnn_runtime.live.stats import Stats
 
 _EVERY_S = 1.0
+_MAX_STATUS = 500  # systemd drops what is longer than 4096 bytes, the sign of life with it
 
 
 class ManagerView:
@@ -53,7 +54,8 @@ class ManagerView:
         if time.monotonic() - self._told_s < self._every_s:
             return
         words = ": ".join(filter(None, (trouble(stats), words)))
-        if self._tell(f"READY=1\nWATCHDOG=1\nSTATUS={' '.join(words.split())}"):
+        words = " ".join(words.split())[:_MAX_STATUS]
+        if self._tell(f"READY=1\nWATCHDOG=1\nSTATUS={words}"):
             self._told_s = time.monotonic()
 
     def _tell(self, words: str) -> bool:
