@@ -183,6 +183,8 @@ def fill(folder: Path, data: Path | None, original: bool, files: int) -> Path:
     if original:
         assert data is not None
         found = [path for path in picture_files(data) if path.suffix.lower() in (".jpg", ".jpeg")]
+        if not found:
+            sys.exit(f"{data}: no JPEG files in it")
         photos = random.Random(0).sample(found, min(files, len(found)))
     else:
         photos = []

@@ -31,7 +31,7 @@ def measure(artifact: Path, picture: Path, runs: int) -> dict[str, list[Finished
     engine = ENGINES[artifact.suffix]
     kinds: dict[str, Callable[[], Finished]] = {
         "edgecnn classify": lambda: edgecnn("classify", artifact, picture),
-        "import edgecnn_runtime": lambda: importing("edgecnn_runtime"),
+        "import edgecnn_runtime": lambda: importing("edgecnn_runtime.classifier"),
         f"import numpy, cv2, {engine}": lambda: importing(f"numpy, cv2, {engine}"),
     }
     results: dict[str, list[Finished]] = {kind: [] for kind in kinds}
