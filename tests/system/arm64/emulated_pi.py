@@ -331,15 +331,18 @@ def _uv_target(board: Board) -> list[str]:
 def _uv(*words: str) -> str:
     from uv import find_uv_bin
 
-    return _do([find_uv_bin(), *words[:2], "--quiet", *words[2:]])
+    # The machine's own certificates, as pip takes them: a network may have an authority of its own. Two names of one
+    # setting, since uv has renamed it.
+    certificates = {"UV_SYSTEM_CERTS": "1", "UV_NATIVE_TLS": "1"}
+    return _do([find_uv_bin(), *words[:2], "--quiet", *words[2:]], certificates)
 
 
 def _hash(*parts: bytes) -> str:
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:12]
 
 
-def _do(command: Sequence[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True)
+def _do(command: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **(environment or {})})
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:4])} …: {_last(done)}")
     return done.stdout
