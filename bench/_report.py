@@ -105,8 +105,14 @@ class Finished:
     output: str
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Finished:
-    """Runs a command to its end. Ends this program with the command's stderr where the exit code is not 0."""
+def resident_mb(process: int | str = "self") -> float:
+    """A process's resident memory."""
+    pages = int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None, codes: Sequence[int] = (0,)) -> Finished:
+    """Runs a command to its end. Ends this program with the command's stderr where the exit code is none of `codes`."""
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         start = time.perf_counter()
         child = subprocess.Popen(command, stdout=stdout, stderr=stderr, env={**os.environ, **(environment or {})})
@@ -115,7 +121,7 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None) ->
         child.returncode = os.waitstatus_to_exitcode(status)
         stdout.seek(0)
         stderr.seek(0)
-        if child.returncode:
+        if child.returncode not in codes:
             sys.exit(f"{' '.join(command)} ended with {child.returncode}:\n{stderr.read().decode(errors='replace')}")
         unit = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
         cpu_s = usage.ru_utime + usage.ru_stime

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench._report import Report, Target, arguments, finish
+from bench._report import Report, Target, arguments, finish, resident_mb
 
 FPS, RESOLUTION = 15, "640x480"
 VIEWERS = 2
@@ -81,11 +81,11 @@ class Viewer(threading.Thread):
 
 
 @contextlib.contextmanager
-def running(artifact: Path, page: bool) -> Iterator[tuple[int, int]]:
-    """A process of `edgecnn live`: its number, and the page's port."""
-    words = ["live", str(artifact), "--camera", "fake:", "--resolution", RESOLUTION, "--fps", str(FPS)]
+def running(artifact: Path, page: bool, fps: int, python: str = sys.executable) -> Iterator[tuple[int, int]]:
+    """A process of `edgecnn live` of that Python's environment: its number, and the page's port."""
+    words = ["live", str(artifact), "--camera", "fake:", "--resolution", RESOLUTION, "--fps", str(fps)]
     words += ["--view", "page", "--port", "0"] if page else ["--jsonl", os.devnull]
-    command = [str(Path(sys.executable).with_name("edgecnn")), *words]
+    command = [str(Path(python).with_name("edgecnn")), *words]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         said = process.stderr.readline() if page else ""
@@ -103,7 +103,7 @@ def running(artifact: Path, page: bool) -> Iterator[tuple[int, int]]:
 
 def follow(artifact: Path, page: bool, viewers: int, seconds: float) -> Course:
     """One run from its sixth second on, when the engine and the page are there."""
-    with running(artifact, page) as (process, port):
+    with running(artifact, page, FPS) as (process, port):
         looking = [Viewer(port) for _ in range(viewers)]
         for viewer in looking:
             viewer.start()
@@ -111,19 +111,15 @@ def follow(artifact: Path, page: bool, viewers: int, seconds: float) -> Course:
         seen, start = [viewer.frames for viewer in looking], time.monotonic()
         samples: list[tuple[float, float, float]] = []
         while not samples or samples[-1][0] < seconds:
-            samples.append((time.monotonic() - start, *_usage(process)))
+            samples.append((time.monotonic() - start, resident_mb(process), _processor_s(process)))
             time.sleep(EVERY_S)
         counts = [viewer.frames - before for viewer, before in zip(looking, seen, strict=True)]
     return Course(samples, counts)
 
 
-def _usage(process: int) -> tuple[float, float]:
-    """A process's resident MB and processor seconds."""
-    folder = Path("/proc", str(process))
-    pages = int((folder / "statm").read_text("ascii").split()[1])
-    ticks = (folder / "stat").read_text("ascii").rpartition(")")[2].split()[11:13]  # see proc(5): utime, stime
-    memory_mb = pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-    return memory_mb, sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+def _processor_s(process: int) -> float:
+    ticks = Path(f"/proc/{process}/stat").read_text("ascii").rpartition(")")[2].split()[11:13]  # proc(5): utime, stime
+    return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(artifact: Path, minutes: float) -> Report:

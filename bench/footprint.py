@@ -10,18 +10,16 @@ hold what a device would: once with the OpenCV of a Raspberry Pi (headless), and
 from __future__ import annotations
 
 import os
-import re
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from importlib.metadata import distributions
 from pathlib import Path
 
-from bench._report import Report, Target, arguments, finish, run
+from bench._report import Report, Target, arguments, finish, resident_mb, run
+from bench.endurance import Viewer, running
 
 MAX_BEYOND_MB = 20
 MAX_RESIDENT_MB = 110
@@ -42,7 +40,7 @@ BASE = {
     ),
 }
 _ARM64 = ("--python-platform", "aarch64-manylinux_2_28", "--python-version", "3.11", "--only-binary", ":all:")
-_LIVE_S = 20.0
+_LIVE_S, _FPS = 20.0, 30
 
 
 def packages_mb(folder: Path) -> dict[str, float]:
@@ -79,37 +77,14 @@ def forget(folder: Path) -> None:
 
 def live_mb(python: Path, artifact: Path) -> float:
     """Largest resident memory of `edgecnn live` with the test card, from 3 s on, while a viewer takes every frame."""
-    command = [
-        str(python.with_name("edgecnn")),
-        "live",
-        str(artifact),
-        "--camera",
-        "fake:",
-        "--view",
-        "page",
-        "--port",
-        "0",
-    ]
-    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        assert child.stderr is not None
-        first = child.stderr.readline()
-        page = re.search(r"http://\S+", first)
-        if page is None:
-            sys.exit(f"edgecnn live does not start: {first}{child.stderr.read()}")
+    with running(artifact, True, _FPS, str(python)) as (process, port):
+        Viewer(port).start()
         largest, start = 0.0, time.monotonic()
         while (elapsed := time.monotonic() - start) < _LIVE_S:
-            with urllib.request.urlopen(f"{page[0]}next?after=-1&frame=-1", timeout=30) as answer:
-                answer.read()
             time.sleep(0.05)
-            status = Path(f"/proc/{child.pid}/status").read_text("ascii")
-            resident = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
-            if resident and elapsed > 3:
-                largest = max(largest, int(resident[1]) * 1.024e-3)
+            if elapsed > 3:
+                largest = max(largest, resident_mb(process))
         return largest
-    finally:
-        child.send_signal(signal.SIGTERM)
-        child.wait(10)
 
 
 def modules(python: Path, words: tuple[str, ...]) -> int:
@@ -150,8 +125,12 @@ def main() -> int:
         for kind, python in pythons.items():
             forget(folder / kind)
             resident[kind] = live_mb(python, options.artifact)
+        program = str(pythons["headless"].with_name("edgecnn"))
         started = {
-            command: [run((str(pythons["headless"].with_name("edgecnn")), *words)) for _ in range(options.runs + 1)][1:]
+            command: [
+                run((program, *words), codes=(0, 1) if command == "doctor" else (0,))  # 1: it found something
+                for _ in range(options.runs + 1)
+            ][1:]
             for command, words in commands.items()
         }
         counts = {command: modules(pythons["headless"], words) for command, words in commands.items()}

@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from bench._report import Finished, Report, Target, arguments, finish, run
+from bench._report import Finished, Report, Target, arguments, finish, resident_mb, run
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.cameras import Camera, Options
 from edgecnn_runtime.cameras.fake import FPS, Device, Faults, draw_card, read_card
@@ -82,7 +82,7 @@ class Ages:
         """See `edgecnn_runtime.live.views.View`."""
         now_s = time.monotonic()
         self.ages_ms.append((now_s - read_card(observation.frame.picture)[1]) * 1e3)
-        self.resident_mb.append(_resident_mb())
+        self.resident_mb.append(resident_mb())
         return now_s < self._end_s
 
     def wait(self, stats: Stats) -> bool:
@@ -297,14 +297,6 @@ def startup(artifact: Path, runs: int) -> dict[str, list[Finished] | list[float]
 
 def _changes(labels: Sequence[int]) -> int:
     return sum(before != after for before, after in itertools.pairwise(labels))
-
-
-def _resident_mb() -> float:
-    """This process's memory; 0 where there is no /proc."""
-    try:
-        return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096 / 1e6
-    except OSError:
-        return 0.0
 
 
 def _row(name: str, values: Sequence[float]) -> tuple[str, ...]:

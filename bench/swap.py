@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench._report import Report, Target, arguments, finish
+from bench._report import Report, Target, arguments, finish, resident_mb
 from edgecnn_converters.goldens import make_goldens
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.classifier import read_artifact, write_artifact
@@ -69,7 +69,7 @@ class Swapper:
         if number != last:
             self._now.takeover, self._now.tried_s = missed, now_s - self._put_s
             self.swaps.append(self._now)
-            self.resident_mb.append(_resident_mb())
+            self.resident_mb.append(resident_mb())
             self._now, self._seen, self._changed_s, self._put_s = Swap(), 0, now_s, 0.0
         elif self._put_s:
             self._now.tried += missed
@@ -156,10 +156,6 @@ def measure(artifact: Path, count: int) -> Report:
         ],
         {"swaps": [vars(swap) for swap in swaps], "resident_mb": resident_mb},
     )
-
-
-def _resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def main() -> int:

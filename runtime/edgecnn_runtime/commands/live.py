@@ -131,7 +131,7 @@ def live(
     )
     if threshold is not None:
         rules = replace(rules, threshold=threshold)
-    tuning = Tuning(rules)
+    tuning = Tuning(rules, follows_model=threshold is None)
     with ExitStack() as stack:
         signals = stack.enter_context(_Signals())
         source = stack.enter_context(open_frames(camera, options, every_frame))

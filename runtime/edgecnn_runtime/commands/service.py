@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -200,10 +201,13 @@ def _install(
     unit = _unit(name, artifact, options, user, memory_mb)
     _require_systemd(f"; 'edgecnn service print' shows the unit {name}")
     _require_root()
-    for path in (artifact, *unit.writable):
+    # Model, token, labels, a video; the files that it writes are judged by their folders.
+    words = [Path(word) for word in unit.command[1:] if Path(word).is_absolute()]
+    files = [path for path in words if path.is_file() and path.parent not in unit.writable]
+    for path in (*files, *unit.writable):
         if any(path.absolute().is_relative_to(folder) for folder in TEMPORARY):
             raise EdgecnnError(f"{path}: a service does not see this folder, which has one of its own; choose another")
-    _check_access(unit.user, artifact.absolute())
+    _check_access(unit.user, files)
     path, text = UNITS / name, unit.text()
     if path.exists() and not overwrite and path.read_text("utf-8", "replace") != text:
         raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
@@ -227,13 +231,13 @@ def _install(
     print(f"{name}: runs as {unit.user}, and from the next start of the system on by itself. Log: {log} -f")
 
 
-def _check_access(user: str, artifact: Path) -> None:
-    """Whether the user may start this Python and read the model; what systemd would say of it is a number."""
+def _check_access(user: str, files: Sequence[Path]) -> None:
+    """Whether the user may start this Python and read the files; what systemd would say of it is a number."""
     import pwd
 
     found = pwd.getpwnam(user)
-    script = "import sys, edgecnn_runtime; open(sys.argv[1], 'rb').close()"
-    command = [sys.executable, "-P", "-c", script, str(artifact)]
+    script = "import sys, edgecnn_runtime; [open(path, 'rb').close() for path in sys.argv[1:]]"
+    command = [sys.executable, "-P", "-c", script, *map(str, files)]
     try:
         done = subprocess.run(
             command,

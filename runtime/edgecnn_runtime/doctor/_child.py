@@ -39,20 +39,22 @@ def ask(body: str) -> Said:
     code = _FRAME.format(body="\n".join(f"    {line}" for line in body.splitlines()))
     # As the cameras' modules have it, so that libraries print nothing of their own.
     quiet = {"OPENCV_LOG_LEVEL": "SILENT", "LIBCAMERA_LOG_LEVELS": "*:FATAL", "PICAMERA2_LOG_LEVEL": "50"}
+    # -P: a module in the current folder must not stand in for what is installed.
+    child = subprocess.Popen(
+        [sys.executable, "-P", "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**quiet, **os.environ},
+    )
     try:
-        # -P: a module in the current folder must not stand in for what is installed.
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", code],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={**quiet, **os.environ},
-            timeout=_TIMEOUT_S,
-        )
-        said = json.loads(done.stdout.splitlines()[-1])
+        output, _ = child.communicate(timeout=_TIMEOUT_S)
+        said = json.loads(output.splitlines()[-1])
         return Said(said.get("answer"), " ".join(said.get("error", "").split()))
     except subprocess.TimeoutExpired:
+        child.kill()  # and not waited for: in the middle of a driver nothing can be killed
         return Said(error=f"nothing in {_TIMEOUT_S:g} s")
     except (ValueError, IndexError):
-        ended = -done.returncode
-        name = signal.Signals(ended).name if ended in set(signal.Signals) else str(done.returncode)
+        ended = -child.returncode
+        name = signal.Signals(ended).name if ended in set(signal.Signals) else str(child.returncode)
         return Said(error=f"the process ended with {name}")

@@ -44,17 +44,30 @@ class Summary:
 
 
 class Tuning:
-    """Rules that any thread may `change` while a run goes on."""
+    """Rules that any thread may `change` while a run goes on.
 
-    def __init__(self, rules: Rules) -> None:
+    Args:
+        follows_model: the threshold is the model's own, and with another model that one's, until somebody changes it.
+    """
+
+    def __init__(self, rules: Rules, follows_model: bool = False) -> None:
         self.rules = rules
+        self._follows_model = follows_model
         self._lock = threading.Lock()
 
     def change(self, **values: Any) -> None:
         """Puts other values in the place of those of `Rules`, and leaves what another thread changes at this moment.
-        The labels are the loop's to change, with the model. Raises UsageError."""
+        The labels are the model's, see `take`. Raises UsageError."""
         with self._lock:
             self.rules = replace(self.rules, **values)
+            self._follows_model &= "threshold" not in values
+
+    def take(self, classifier: Classifier) -> None:
+        """Another model answers from now on."""
+        own = Rules.of(classifier)
+        with self._lock:
+            threshold = own.threshold if self._follows_model else self.rules.threshold
+            self.rules = replace(self.rules, labels=own.labels, threshold=threshold)
 
 
 def run(
@@ -70,8 +83,7 @@ def run(
     The views are called from this thread alone. Closing camera and views is the caller's, who opened them.
 
     Args:
-        model: a model's file may be replaced while the run goes on. With the next model the decision begins anew; a
-            threshold that was the model's own becomes that of the next one.
+        model: a model's file may be replaced while the run goes on. With the next model the decision begins anew.
         rules: of the decision; the model's own where they are left out. Their threshold holds for the classifier's
             answer to a single frame too.
 
@@ -81,7 +93,7 @@ def run(
     """
     file = model if isinstance(model, ArtifactFile) else None
     classifier = model.classifier if isinstance(model, ArtifactFile) else model
-    tuning = rules if isinstance(rules, Tuning) else Tuning(rules or Rules.of(classifier))
+    tuning = rules if isinstance(rules, Tuning) else Tuning(rules or Rules.of(classifier), rules is None)
     before = tuning.rules
     statistics = Statistics()
     decision: Decision | None = None
@@ -89,12 +101,9 @@ def run(
     try:
         while not (interrupted := stop is not None and stop.is_set()):
             if file is not None and file.renew():
-                own = classifier.contract.decision.reject_threshold
                 classifier, decision = file.classifier, None
                 statistics.forget_times()
-                tuning.change(labels=classifier.contract.labels)
-                if tuning.rules.threshold == own:
-                    tuning.change(threshold=classifier.contract.decision.reject_threshold)
+                tuning.take(classifier)
             try:
                 frame = frames.next(_WAIT_S)
             except EOFError:

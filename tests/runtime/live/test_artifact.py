@@ -121,11 +121,13 @@ def test_a_hundred_swaps_give_no_wrong_answer(place: Path, spanish: Path, tiny_a
         assert file.model.number == 100
 
 
-@pytest.mark.parametrize(("start", "expected"), [(0.0, 0.25), (0.6, 0.6)])
+@pytest.mark.parametrize(("chosen", "expected"), [(None, 0.25), (0.6, 0.6), (0.0, 0.0)])  # the first model's is 0 too
 def test_the_next_models_threshold_holds_unless_somebody_has_set_another(
-    place: Path, spanish: Path, start: float, expected: float
+    place: Path, spanish: Path, chosen: float | None, expected: float
 ) -> None:
-    tuning = Tuning(replace(Rules.of(Classifier.load(place)), threshold=start))
+    tuning = Tuning(Rules.of(Classifier.load(place)), follows_model=True)
+    if chosen is not None:
+        tuning.change(threshold=chosen)
     with open_frames("fake:") as frames, watched(place, []) as file:
         run(file, frames, [Script(place, [spanish])], tuning)
     assert (tuning.rules.threshold, tuning.rules.labels) == (expected, SPANISH)
