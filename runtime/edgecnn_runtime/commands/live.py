@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from edgecnn_runtime.live.views import VIEWS as SCREENS
 from edgecnn_runtime.live.views import open_view
 
 if TYPE_CHECKING:
+    from edgecnn_runtime import Classifier
     from edgecnn_runtime.live.views import View
 
 VIEWS = (SCREENS[0], "page", *SCREENS[1:])
@@ -114,14 +116,18 @@ def live(
 
     options = Options.parse(resolution, fps, rotation, flip, region)
     wants_page = (host, port, token_file) != (None, None, None)
-    check_views(view, jsonl, wants_page)
-    if snapshot_label and snapshots is None:
-        raise UsageError("--snapshot-label needs --snapshots FOLDER")
+    check_outputs(view, jsonl, wants_page, snapshots, snapshot_label)
     lines = None if jsonl in (None, "-") else Path(str(jsonl))
     for path in (None if append else lines, video, stats):
         if path is not None and path.is_file() and not overwrite:
             raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
-    file = ArtifactFile(artifact, lambda: _model.open_classifier(artifact, threads, size, range, labels, fit, logits))
+
+    def load() -> Classifier:
+        classifier = _model.open_classifier(artifact, threads, size, range, labels, fit, logits)
+        check_labels(snapshot_label or (), classifier.contract.labels)
+        return classifier
+
+    file = ArtifactFile(artifact, load)
     rules = replace(
         Rules.of(file.classifier),
         smoothing_ms=smoothing_ms,
@@ -168,7 +174,7 @@ def live(
         if snapshots is not None:
             from edgecnn_runtime.live.views.snapshots import Snapshots
 
-            add(Snapshots(snapshots, snapshot_label or [], rules.labels))
+            add(Snapshots(snapshots, snapshot_label or []))
         if manager := open_manager():
             add(manager)
         signals.running = True
@@ -180,7 +186,13 @@ def live(
     return 128 + signals.received if summary.interrupted else 0
 
 
-def check_views(view: list[str] | None, jsonl: str | None, wants_page: bool) -> None:
+def check_outputs(
+    view: list[str] | None,
+    jsonl: str | None,
+    wants_page: bool,
+    snapshots: object,
+    snapshot_label: Sequence[str] | None,
+) -> None:
     """Raises UsageError for a view that there is not, and for what does not go together."""
     for name in view or ():
         if name not in VIEWS:
@@ -189,6 +201,14 @@ def check_views(view: list[str] | None, jsonl: str | None, wants_page: bool) -> 
         raise UsageError("--jsonl - and --view terminal both write to stdout; leave one out")
     if wants_page and view and not {"auto", "page"} & set(view):
         raise UsageError("--host, --port and --token-file are of the page; add --view page")
+    if snapshot_label and snapshots is None:
+        raise UsageError("--snapshot-label needs --snapshots FOLDER")
+
+
+def check_labels(wanted: Sequence[str], known: Sequence[str]) -> None:
+    """Raises UsageError for a label that the model does not have."""
+    if missing := sorted(set(wanted) - set(known)):
+        raise UsageError(f"the model has no label {missing[0]!r} (it has: {', '.join(known[:10])})")
 
 
 def _view_names(view: list[str] | None, jsonl: str | None, wants_page: bool, unpaced: bool) -> list[str]:

@@ -132,7 +132,7 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
     """
     from edgecnn_runtime.artifact import read_artifact
     from edgecnn_runtime.cameras import Options
-    from edgecnn_runtime.commands.live import check_views, live
+    from edgecnn_runtime.commands.live import check_labels, check_outputs, live
     from edgecnn_runtime.live.decision import Rules
     from edgecnn_runtime.live.listening import needs_token
 
@@ -150,22 +150,17 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
         if name in given:
             raise UsageError(f"--{name.replace('_', '-')} {reason}")
     view, host, jsonl = values["view"], values["host"], values["jsonl"]
-    check_views(view, jsonl, (host, values["port"], values["token_file"]) != (None, None, None))
+    wants_page = (host, values["port"], values["token_file"]) != (None, None, None)
+    check_outputs(view, jsonl, wants_page, values["snapshots"], values["snapshot_label"])
     if "window" in (view or ()):
         raise UsageError("--view window: a service has no screen; leave it out, or take --view page")
     Options.parse(values["resolution"], values["fps"], values["rotation"], values["flip"], values["region"])
     if host is not None and needs_token(host) and values["token_file"] is None:
         raise UsageError(f"--host {host}: a service has nobody to show a token to; add --token-file FILE")
-    labels: tuple[str, ...] = ()
     if values["size"] is None:  # else it is a foreign model
-        labels = read_artifact(artifact)[1].labels
+        check_labels(values["snapshot_label"] or (), read_artifact(artifact)[1].labels)
     rules = ("smoothing_ms", "hysteresis", "min_duration_ms", "cooldown_ms")
-    Rules(labels, values["threshold"] or 0.0, **{name: values[name] for name in rules})
-    wanted = values["snapshot_label"] or ()
-    if wanted and values["snapshots"] is None:
-        raise UsageError("--snapshot-label needs --snapshots FOLDER")
-    if missing := sorted(set(wanted) - set(labels)) if labels else ():
-        raise UsageError(f"the model has no label {missing[0]!r} (it has: {', '.join(labels[:10])})")
+    Rules((), values["threshold"] or 0.0, **{name: values[name] for name in rules})
     arguments: list[str] = []
     for name, parameter in given.items():
         value = values[name]

@@ -51,3 +51,11 @@ def examine(port: int, root: Path = Path("/")) -> list[Finding]:
         *cameras.cameras(root),
         machine.port(port),
     ]
+
+
+def text_of(path: Path) -> str:
+    """A file's text, without the zero byte that ends those of a device tree; "" where it cannot be read."""
+    try:
+        return path.read_text("utf-8", "replace").strip("\0\n ")
+    except OSError:
+        return ""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edgecnn_runtime.doctor import Finding
+from edgecnn_runtime.doctor import Finding, text_of
 from edgecnn_runtime.doctor._child import Said, ask
 
 # Devices of a Raspberry Pi that are no cameras: codecs and parts of the image processor.
@@ -39,12 +39,12 @@ def cameras(root: Path, ask: Callable[[str], Said] = ask) -> list[Finding]:
     if sys.platform != "linux":
         return [Finding("camera", "unknown", "this system does not list them; edgecnn live MODEL --camera 0 tries one")]
     devices = sorted((root / "sys/class/video4linux").glob("video*"), key=_number)
-    names = {device: _text(device / "name") for device in devices}
+    names = {device: text_of(device / "name") for device in devices}
     # A USB camera has a second device with data about its pictures, of index 1.
     found = [
         _camera(_number(device), name, ask)
         for device, name in names.items()
-        if not name.startswith((*_NO_CAMERA, *_MODULE)) and _text(device / "index") in ("", "0")
+        if not name.startswith((*_NO_CAMERA, *_MODULE)) and text_of(device / "index") in ("", "0")
     ]
     wired = any(name.startswith(_MODULE) for name in names.values())
     found += _modules(wired, ask)
@@ -83,10 +83,3 @@ def _modules(wired: bool, ask: Callable[[str], Said]) -> list[Finding]:
 def _number(device: Path) -> int:
     digits = re.sub(r"\D", "", device.name)
     return int(digits) if digits else 0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8", "replace").strip()
-    except OSError:
-        return ""

@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from edgecnn_runtime.doctor import Finding
+from edgecnn_runtime.doctor import Finding, text_of
 from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.live.board import read_board
 
@@ -34,8 +34,8 @@ def board(root: Path) -> Finding:
     """Which board, system and Python."""
     # The device tree is that of Arm boards; PCs name themselves in the DMI table.
     model = (
-        _text(root / "sys/firmware/devicetree/base/model")
-        or _text(root / "sys/class/dmi/id/product_name")
+        text_of(root / "sys/firmware/devicetree/base/model")
+        or text_of(root / "sys/class/dmi/id/product_name")
         or platform.node()
     )
     bits = 64 if sys.maxsize > 2**32 else 32
@@ -49,7 +49,7 @@ def board(root: Path) -> Finding:
 
 def processor(root: Path) -> Finding:
     """Whether it multiplies 8-bit numbers several at a time, which is what makes int8 fast."""
-    text = _text(root / "proc/cpuinfo")
+    text = text_of(root / "proc/cpuinfo")
     found = re.search(r"^(?:Features|flags)\s*:(.*)$", text, re.MULTILINE)
     if found is None:
         return Finding("processor", "unknown", _UNKNOWN)
@@ -78,7 +78,7 @@ def processor(root: Path) -> Finding:
 
 def memory(root: Path) -> Finding:
     """Whether `edgecnn live` fits. 1 MB is 1e6 bytes."""
-    text = _text(root / "proc/meminfo")
+    text = text_of(root / "proc/meminfo")
     fields = dict(re.findall(r"^(\w+):\s+(\d+) kB$", text, re.MULTILINE))
     if not {"MemTotal", "MemAvailable"} <= set(fields):
         return Finding("memory", "unknown", _UNKNOWN)
@@ -98,10 +98,10 @@ def memory(root: Path) -> Finding:
 def governor(root: Path) -> Finding:
     """Whether the processor's clock may rise."""
     folder = root / "sys/devices/system/cpu/cpu0/cpufreq"
-    name, driver = _text(folder / "scaling_governor"), _text(folder / "scaling_driver")
+    name, driver = text_of(folder / "scaling_governor"), text_of(folder / "scaling_driver")
     if not name:
         return Finding("governor", "unknown", _UNKNOWN)
-    limits = [_text(folder / f"scaling_{end}_freq") for end in ("min", "max")]
+    limits = [text_of(folder / f"scaling_{end}_freq") for end in ("min", "max")]
     span = f", {int(limits[0]) // 1000} to {int(limits[1]) // 1000} MHz" if all(map(str.isdecimal, limits)) else ""
     # The drivers of Intel's and AMD's processors call one "powersave" that does rise.
     if name == "powersave" and not re.search("pstate", driver):
@@ -127,7 +127,7 @@ def heat_and_power(root: Path) -> list[Finding]:
         heat = Finding("temperature", "ok", f"{state.temperature_c:.0f} °C")
     if state.throttled is None:
         # No other board has these flags, so that there is nothing to say of one.
-        pi = _text(root / "sys/firmware/devicetree/base/model").startswith("Raspberry Pi")
+        pi = text_of(root / "sys/firmware/devicetree/base/model").startswith("Raspberry Pi")
         return [heat, Finding("power", "unknown", _UNKNOWN, "vcgencmd get_throttled")] if pi else [heat]
     before = state.throttled_before or ()
     words = "; ".join(
@@ -176,11 +176,3 @@ def port(number: int) -> Finding:
     except EdgecnnError as error:
         return Finding("page", "warn", str(error), "nothing, if 'edgecnn live' is what serves there already")
     return Finding("page", "ok", f"port {number} is free")
-
-
-def _text(path: Path) -> str:
-    """A file's text, without the zero byte that ends those of a device tree; "" where it cannot be read."""
-    try:
-        return path.read_text("utf-8", "replace").strip("\0\n ")
-    except OSError:
-        return ""

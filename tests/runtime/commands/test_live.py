@@ -10,11 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+
+from edgecnn_runtime.artifact import read_artifact, write_artifact
 
 ENDLESS_FRAMES = 20_000
 NO_DISPLAY = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
@@ -305,3 +308,21 @@ def test_a_window_and_json_lines_go_together(tiny_artifact: Path, video: Path, d
     done = subprocess.run(words, capture_output=True, text=True, env=display, timeout=60)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["frame"] for line in done.stdout.splitlines()] == list(range(9))
+
+
+def test_a_new_model_without_the_label_of_the_snapshots_is_refused(tiny_artifact: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copy(tiny_artifact, tmp_path / "model.tflite"))
+    graph, contract, _ = read_artifact(place)
+    write_artifact(tmp_path / "other.tflite", graph, replace(contract, labels=("rot", "grün", "blau"), goldens=()))
+    options = ["--camera", "fake:", "--snapshots", tmp_path / "s", "--snapshot-label", "red", "--jsonl", os.devnull]
+    words = [sys.executable, "-m", "edgecnn_runtime", "live", str(place), *map(str, options)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=NO_DISPLAY) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()  # it runs
+        os.replace(tmp_path / "other.tflite", place)
+        said = process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+    assert "the new file is refused" in said
+    assert "the model has no label 'red' (it has: rot, grün, blau)" in said

@@ -238,7 +238,7 @@ def test_a_video_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypatch:
 
 def test_snapshots_are_the_frames_of_events_under_a_harmless_name(tmp_path: Path) -> None:
     folder, label = tmp_path / "a" / "b", "../../ha t:épée"
-    view = Snapshots(folder, [label], [label, "hat"])
+    view = Snapshots(folder, [label])
     for index, event in enumerate((None, label, "hat", label)):
         view.show(observation(event or "hat", index=index, event=event))
     view.close()
@@ -252,12 +252,10 @@ def test_snapshots_are_the_frames_of_events_under_a_harmless_name(tmp_path: Path
     assert abs(picture.astype(int) - 200).max() <= 3  # no caption
 
 
-def test_snapshots_of_a_label_that_is_not_there_and_in_a_file_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="the model has no label 'dog' \\(it has: cat, hat"):
-        Snapshots(tmp_path, ["dog"], ["cat", "hat"])
+def test_snapshots_in_a_file_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EdgecnnError, match="file: cannot be made"):
-        Snapshots(tmp_path / "file", [], ["cat", "hat"])
+        Snapshots(tmp_path / "file", [])
 
 
 def test_the_statistics_file_is_there_from_the_beginning_and_whole_at_the_end(tmp_path: Path) -> None:

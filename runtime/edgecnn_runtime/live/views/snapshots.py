@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cv2
 
-from edgecnn_runtime.errors import EdgecnnError, UsageError
+from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.live.observation import Observation
 from edgecnn_runtime.live.stats import Stats
 
@@ -22,16 +22,12 @@ class Snapshots:
     Args:
         folder: made if it is not there.
         labels: of the events to save; all where it is empty.
-        known: the model's labels.
 
     Raises:
-        UsageError: a label that the model does not have.
         EdgecnnError: the folder or a file cannot be written, now or in `show`.
     """
 
-    def __init__(self, folder: Path, labels: Sequence[str], known: Sequence[str]) -> None:
-        if missing := sorted(set(labels) - set(known)):
-            raise UsageError(f"the model has no label {missing[0]!r} (it has: {', '.join(known[:10])})")
+    def __init__(self, folder: Path, labels: Sequence[str]) -> None:
         self._folder, self._labels = folder, frozenset(labels)
         try:
             folder.mkdir(parents=True, exist_ok=True)
