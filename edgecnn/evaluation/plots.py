@@ -122,7 +122,9 @@ def scatter(points: Sequence[tuple[float, float, str, bool]], x_name: str, y_nam
     axes.set_ylabel(y_name, fontsize=FONT_PT, color=MUTED)
     axes.set_xlim(0, 1.3 * max(x for x, *_ in points))  # room for the names
     axes.margins(y=0.15)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
+    low, high = axes.get_ylim()
+    ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(low, high)
+    axes.set_yticks([tick for tick in ticks if low <= tick <= min(high, 1.0)])  # the margin may lie above 100 %
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
     axes.grid(axis="y", color=RULE, lw=0.8)
     _plain_frame(axes)

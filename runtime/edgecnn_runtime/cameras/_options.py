@@ -53,7 +53,8 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.resolution is not None and not all(1 <= side <= _MAX_SIDE_PX for side in self.resolution):
-            raise UsageError(f"a resolution is at most {_MAX_SIDE_PX} px on a side (received: {self.resolution})")
+            width, height = self.resolution
+            raise UsageError(f"a resolution is 1 to {_MAX_SIDE_PX} px on a side (received: {width}x{height})")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise UsageError(f"fps are more than 0 and at most 1000 (received: {self.fps})")
         if self.rotation not in get_args(Rotation):
