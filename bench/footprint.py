@@ -4,7 +4,7 @@
 
 Builds the wheel of this tree. Its packages for a Raspberry Pi (arm64) are unpacked and weighed with the byte code that
 pip makes of them; nothing of them is run. Memory and time are those of this machine, in environments of their own that
-hold what a device would: once with the OpenCV of a Raspberry Pi (headless), and once with a desktop's. Needs uv.
+hold what a device would: once with the OpenCV of a Raspberry Pi (headless), and once with a desktop's.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import tempfile
 import time
 from importlib.metadata import distributions
 from pathlib import Path
+
+from uv import find_uv_bin
 
 from bench._report import Report, Target, arguments, finish, resident_mb, run
 from bench.endurance import Viewer, running
@@ -41,6 +43,7 @@ BASE = {
 }
 _ARM64 = ("--python-platform", "aarch64-manylinux_2_28", "--python-version", "3.11", "--only-binary", ":all:")
 _LIVE_S, _FPS = 20.0, 30
+_UV = find_uv_bin()
 
 
 def packages_mb(folder: Path) -> dict[str, float]:
@@ -56,11 +59,22 @@ def packages_mb(folder: Path) -> dict[str, float]:
 def environment(folder: Path, wheel: Path, headless: bool) -> Path:
     """The Python of an environment with the wheel and what it needs, in the versions of constraints.txt."""
     python = folder / "bin" / "python"
-    uv = ("uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python))
-    run(("uv", "venv", "--quiet", "--python", sys.executable, str(folder)))
+    uv = (_UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python))
+    run((_UV, "venv", "--quiet", "--python", sys.executable, str(folder)))
     run((*uv, "-c", str(ROOT / "constraints.txt"), str(wheel)))
     if headless:
-        run(("uv", "pip", "uninstall", "--quiet", "--python", str(python), "opencv-python", "opencv-python-headless"))
+        run(
+            (
+                find_uv_bin(),
+                "pip",
+                "uninstall",
+                "--quiet",
+                "--python",
+                str(python),
+                "opencv-python",
+                "opencv-python-headless",
+            )
+        )
         run((*uv, "-c", str(ROOT / "constraints.txt"), "--no-deps", "opencv-python-headless"))
     return python
 
@@ -115,7 +129,16 @@ def main() -> int:
         build = (sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder))
         run((*build, str(ROOT / "runtime")))
         (wheel,) = folder.glob("*.whl")
-        arm64 = ("uv", "pip", "install", "--quiet", "--compile-bytecode", "--target", str(folder / "arm64"), *_ARM64)
+        arm64 = (
+            find_uv_bin(),
+            "pip",
+            "install",
+            "--quiet",
+            "--compile-bytecode",
+            "--target",
+            str(folder / "arm64"),
+            *_ARM64,
+        )
         run((*arm64, "-c", str(ROOT / "constraints.txt"), str(wheel)))
         sizes = packages_mb(folder / "arm64")
         pythons = {
