@@ -42,7 +42,9 @@ def main() -> int:
             worst = max(worst, abs(change))
             rows.append((f"{pair + 1}: {name}", f"{before_ms:.2f}", f"{second[name]:.2f}", f"{change:+.1f}"))
             print(rows[-1], file=sys.stderr, flush=True)
-        notes += [f"pair {pair + 1}, run {run}: {line}" for run, lines in enumerate((said, also_said), 1) for line in lines]
+        notes += [
+            f"pair {pair + 1}, run {run}: {line}" for run, lines in enumerate((said, also_said), 1) for line in lines
+        ]
     target = Target("largest difference of two runs in percent", worst, MAX_DIFFERENCE_PERCENT)
     columns = ("pair: artifact", "ms", "ms again", "%")
     return finish(Report("repeat", "`edgecnn bench` twice", columns, rows, [target], notes), options.out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from edgecnn_converters.formats import Pixels, converting
 from edgecnn_converters.formats._tflite_metadata import tflite_metadata
-from edgecnn_converters.quantization._graph import Graph, run
+from edgecnn_converters.quantization._graph import Graph
 from edgecnn_converters.quantization.fine_tuning import Progress, TuningError, fine_tune
-from edgecnn_converters.quantization.ranges import PICTURES, Histogram
+from edgecnn_converters.quantization.ranges import activation_ranges
 from edgecnn_converters.quantization.repair import NONE, Prepared, Repair, prepare
 from edgecnn_converters.quantization.rewrites import rewrite
 from edgecnn_converters.quantization.tail import nodes
@@ -68,9 +68,7 @@ def _float32(function: Any) -> bytes:
 def prepare_with_ranges(function: Any, calibration: Sequence[Pixels], repair: Repair) -> Prepared:
     """The float graph as it is to be quantized, and the ranges that its activations get."""
     prepared = prepare(_float32(function), calibration, repair)
-    own = Graph(_calibrate(prepared, calibration, repair.clipped))
-    stated = {own.name(tensor): limits for tensor, limits in _stated_ranges(own).items()}
-    return replace(prepared, ranges={name: (float(each.min[0]), float(each.max[0])) for name, each in stated.items()})
+    return replace(prepared, ranges=activation_ranges(prepared.graph, calibration, repair.clipped))
 
 
 def fine_tuned(
@@ -111,13 +109,12 @@ def _int8(prepared: Prepared, calibration: Sequence[Pixels], repair: Repair) -> 
 
 
 def _calibrate(prepared: Prepared, calibration: Sequence[Pixels], clipped: bool) -> bytes:
-    """A float graph that states the range of every tensor."""
-    from tensorflow.lite.python.optimize.calibrator import Calibrator
-
-    calibrated = Calibrator(prepared.graph).calibrate(
-        lambda: ([pixels[np.newaxis].astype(np.float32)] for pixels in calibration)
-    )
-    return _with_ranges(calibrated, calibration if clipped and not prepared.ranges else (), prepared.ranges)
+    """The float graph, saying of every tensor the range that its 8 bits are to span; of the input from 0 to 255, so
+    that its scale is 1 and its zero point 0 whatever the pictures hold."""
+    own = Graph(prepared.graph)
+    ranges = prepared.ranges or activation_ranges(prepared.graph, calibration, clipped)
+    own.state_ranges({**ranges, own.name(own.graph.inputs[0]): (0.0, 255.0)})
+    return own.to_bytes()
 
 
 def _quantize(calibrated: bytes, in_float: Sequence[str]) -> bytes:
@@ -152,34 +149,3 @@ def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) ->
 
         layers = [node.name for node in every if node.weight_bytes and node.name not in prepared.in_float]
         return sorted(layers, key=error, reverse=True)
-
-
-def _with_ranges(calibrated: bytes, pictures: Sequence[Pixels], ranges: Mapping[str, tuple[float, float]]) -> bytes:
-    """With the input's range from 0 to 255, so that its scale is 1 and its zero point 0: where no calibration picture
-    has white in it, brighter pixels than it has would be clipped. With pictures, the other ranges become those of the
-    least error on them; those of `ranges` become what it says."""
-    own = Graph(calibrated)
-    limits = own.graph.tensors[own.graph.inputs[0]].quantization
-    limits.min, limits.max = [0.0], [255.0]
-    known = _stated_ranges(own)
-    histograms = {tensor: Histogram(float(stated.min[0]), float(stated.max[0])) for tensor, stated in known.items()}
-    for values in run(calibrated, pictures[:PICTURES]):
-        for tensor, histogram in histograms.items():
-            histogram.see(values(tensor))
-    wanted = {tensor: ranges[name] for tensor in known if (name := own.name(tensor)) in ranges}
-    wanted |= {tensor: histogram.least_error_range() for tensor, histogram in histograms.items() if pictures}
-    for tensor, (low, high) in wanted.items():
-        known[tensor].min, known[tensor].max = [low], [high]
-    return own.to_bytes()
-
-
-def _stated_ranges(calibrated: Graph) -> dict[int, Any]:
-    """Of every operator's output, what a calibrated graph says of its range: with `min` and `max`."""
-    return {
-        int(tensor): stated
-        for operator in calibrated.graph.operators
-        for tensor in operator.outputs
-        if (stated := calibrated.graph.tensors[tensor].quantization) is not None
-        and stated.min is not None
-        and len(stated.min)
-    }

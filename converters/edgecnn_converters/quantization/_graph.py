@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,16 @@ class Graph:
     def name(self, tensor: int) -> str:
         name = self.graph.tensors[tensor].name
         return name.decode() if isinstance(name, bytes) else str(name)
+
+    def is_float(self, tensor: int) -> bool:
+        return bool(self.graph.tensors[tensor].type == self.schema.TensorType.FLOAT32)
+
+    def state_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
+        """Notes from which value to which one tensors go, by their names, where the quantizer looks for it."""
+        for number, tensor in enumerate(self.graph.tensors):
+            if limits := ranges.get(self.name(number)):
+                tensor.quantization = self.schema.QuantizationParametersT()
+                tensor.quantization.min, tensor.quantization.max = ([limit] for limit in limits)
 
     def array(self, tensor: int) -> npt.NDArray[Any] | None:
         """The values of a constant, float32 or int32; None for anything else."""

@@ -1,4 +1,4 @@
-"""Ranges of activations in 8 bits: not the extremes that calibration saw, but those with the least error.
+"""Ranges of activations in 8 bits: the extremes that calibration saw, or the range with the least error.
 
 A single far value spreads all others over few steps. Where the range is cut off, that value errs by the distance and
 everything else by less; the mean squared error of both together decides, on what calibration saw.
@@ -6,12 +6,17 @@ everything else by less; the mean squared error of both together decides, on wha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from edgecnn_converters.quantization._graph import Graph, run
 
-PICTURES = 32
+Floats = npt.NDArray[np.float32]
+Limits = tuple[float, float]
+
+_CLIPPING_PICTURES = 32
 _BINS = 2048
 _LEVELS = 255
 _SHARES = np.linspace(1.0, 0.1, 46)  # of an extreme, which are tried
@@ -21,11 +26,11 @@ class Histogram:
     """How often an activation has which value.
 
     Attributes:
-        low, high: the extremes that calibration saw, 0 included, which every range of 8 bits has.
+        low, high: the extremes that calibration saw, 0 included.
     """
 
     def __init__(self, low: float, high: float) -> None:
-        self.low, self.high = min(low, 0.0), max(high, 0.0)
+        self.low, self.high = low, high
         self._counts = np.zeros(_BINS)
 
     def see(self, values: Floats) -> None:
@@ -45,3 +50,33 @@ class Histogram:
         beyond = centres - np.clip(centres, low, high)
         within = self._counts[beyond == 0].sum() * ((high - low) / _LEVELS) ** 2 / 12.0
         return float((self._counts * beyond**2).sum() + within)
+
+
+def activation_ranges(graph: bytes, pictures: Sequence[npt.NDArray[np.uint8]], clipped: bool) -> dict[str, Limits]:
+    """From which value to which one the activations go, 0 included, which every range of 8 bits has.
+
+    Not by TensorFlow's calibrator: it reads a tensor after the engine has put the sum or the product that it went into
+    in its place, so that branches get up to twice, and gates up to twenty times their range.
+
+    Args:
+        graph: a float32 TFLite file.
+        pictures: preprocessed, ``(H, W, 3)`` uint8 RGB each.
+        clipped: the range of the least error on some of them instead.
+
+    Returns:
+        (low, high) by the tensor's name.
+    """
+    own = Graph(graph)
+    made = [int(tensor) for operator in own.graph.operators for tensor in operator.outputs]
+    seen: dict[int, Limits] = dict.fromkeys(made, (0.0, 0.0))
+    for values in run(graph, pictures):
+        for tensor, (low, high) in seen.items():
+            found = values(tensor)
+            seen[tensor] = min(low, float(found.min())), max(high, float(found.max()))
+    if clipped:
+        histograms = {tensor: Histogram(*limits) for tensor, limits in seen.items()}
+        for values in run(graph, pictures[:_CLIPPING_PICTURES]):
+            for tensor, histogram in histograms.items():
+                histogram.see(values(tensor))
+        seen = {tensor: histogram.least_error_range() for tensor, histogram in histograms.items()}
+    return {own.name(tensor): limits for tensor, limits in seen.items()}
