@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgecnn_runtime.timing import Speed, Start
 
 RESOLUTION = "1280x720"
+SECONDS_EACH = 20.0
 
 
 def bench(
@@ -31,7 +32,14 @@ def bench(
         int | None,
         typer.Option(min=1, max=256, help="Up to so many threads (as many as there are cores).", show_default=False),
     ] = None,
-    seconds: Annotated[float, typer.Option(min=0, help="Time for so long at most, once all had 20 turns.")] = 20.0,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help=f"Time for so long at most, once all had 20 turns ({SECONDS_EACH:g} for each file).",
+            show_default=False,
+        ),
+    ] = None,
     json: _model.Json = False,
 ) -> None:
     """Time model files on this device: from a picture's file to the decision, and each part of it.
@@ -46,7 +54,8 @@ def bench(
     opened = [read_artifact(path) for path in paths]
     engines = [module.describe(graph) for graph, _, module in opened]
     with _progress() as progress:
-        speeds, conditions = time_artifacts(paths, data, _counts(threads or cores()), seconds, progress)
+        most_s = SECONDS_EACH * len(paths) if seconds is None else seconds
+        speeds, conditions = time_artifacts(paths, data, _counts(threads or cores()), most_s, progress)
     starts = [measure_start(path, data) for path in paths]
     said = remarks(speeds, conditions)
     own = [[speed for speed in speeds if speed.path == path] for path in paths]
