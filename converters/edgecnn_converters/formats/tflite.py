@@ -109,11 +109,9 @@ def _int8(prepared: Prepared, calibration: Sequence[Pixels], repair: Repair) -> 
 
 
 def _calibrate(prepared: Prepared, calibration: Sequence[Pixels], clipped: bool) -> bytes:
-    """The float graph, saying of every tensor the range that its 8 bits are to span; of the input from 0 to 255, so
-    that its scale is 1 and its zero point 0 whatever the pictures hold."""
+    """The float graph, saying of every tensor the range that its 8 bits are to span."""
     own = Graph(prepared.graph)
-    ranges = prepared.ranges or activation_ranges(prepared.graph, calibration, clipped)
-    own.state_ranges({**ranges, own.name(own.graph.inputs[0]): (0.0, 255.0)})
+    own.state_ranges(prepared.ranges or activation_ranges(prepared.graph, calibration, clipped))
     return own.to_bytes()
 
 
@@ -121,11 +119,13 @@ def _quantize(calibrated: bytes, in_float: Sequence[str]) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
-    return bytes(
+    quantized = Graph(
         mlir_quantize(
             calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_nodes=list(in_float)
         )
     )
+    quantized.sign_by_way_of_float()
+    return quantized.to_bytes()
 
 
 def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) -> list[str]:

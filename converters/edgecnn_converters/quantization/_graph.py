@@ -95,6 +95,22 @@ class Graph:
                 tensor.quantization = self.schema.QuantizationParametersT()
                 tensor.quantization.min, tensor.quantization.max = ([limit] for limit in limits)
 
+    def sign_by_way_of_float(self) -> None:
+        """Makes int8 of uint8 input in two steps. The one operator that does both rounds anew, slowly, outside the
+        delegate; the two XNNPACK reads from a table, together with what is added to the pixels next."""
+        operators = []
+        for operator in self.graph.operators:
+            source = operator.inputs[0] if len(operator.inputs) else -1
+            if self.kind(operator) == "QUANTIZE" and self.graph.tensors[source].type == self.schema.TensorType.UINT8:
+                made, options = self.schema.OperatorT(), self.schema.DequantizeOptionsT()
+                made.opcodeIndex, made.inputs = self.code("DEQUANTIZE"), [source]
+                made.outputs = operator.inputs = [self.tensor_like(source, "/float")]
+                made.builtinOptionsType = self.schema.BuiltinOptions.DequantizeOptions
+                made.builtinOptions = options
+                operators.append(made)
+            operators.append(operator)
+        self.graph.operators = operators
+
     def array(self, tensor: int) -> npt.NDArray[Any] | None:
         """The values of a constant, float32 or int32; None for anything else."""
         if tensor < 0:

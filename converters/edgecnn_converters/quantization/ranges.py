@@ -17,6 +17,7 @@ Floats = npt.NDArray[np.float32]
 Limits = tuple[float, float]
 
 _CLIPPING_PICTURES = 32
+_WHITE = 255.0
 _BINS = 2048
 _LEVELS = 255
 _SHARES = np.linspace(1.0, 0.1, 46)  # of an extreme, which are tried
@@ -64,7 +65,8 @@ def activation_ranges(graph: bytes, pictures: Sequence[npt.NDArray[np.uint8]], c
         clipped: the range of the least error on some of them instead.
 
     Returns:
-        (low, high) by the tensor's name.
+        (low, high) by the tensor's name. Of the input they are 0 and 255, whatever the pictures hold, and of the sum
+        of input and number those and the number: so are their scales 1, and no pixel is rounded.
     """
     own = Graph(graph)
     made = [int(tensor) for operator in own.graph.operators for tensor in operator.outputs]
@@ -79,4 +81,11 @@ def activation_ranges(graph: bytes, pictures: Sequence[npt.NDArray[np.uint8]], c
             for tensor, histogram in histograms.items():
                 histogram.see(values(tensor))
         seen = {tensor: histogram.least_error_range() for tensor, histogram in histograms.items()}
+    pixels = own.graph.inputs[0]
+    seen[pixels] = 0.0, _WHITE
+    for operator in own.graph.operators:
+        if own.kind(operator) == "ADD" and operator.inputs[0] == pixels and own.activation(operator) == "NONE":
+            shift = own.array(operator.inputs[1])
+            if shift is not None and shift.size == 1:
+                seen[int(operator.outputs[0])] = min(float(shift.min()), 0.0), max(_WHITE + float(shift.max()), 0.0)
     return {own.name(tensor): limits for tensor, limits in seen.items()}

@@ -91,8 +91,36 @@ class _Rewriter(Graph):
         activation = self.activation(operator)
         if constant is None or factor.size > 1 or not (activation == "NONE" or (activation == "RELU" and factor > 0)):
             return False
-        operator.inputs = [tensor, self.constant(constant / factor, "/shift") if factor != 1 else other]
+        shift = np.asarray(constant / factor, np.float32)
+        if self._for_int8 and tensor == self.graph.inputs[0] and activation == "NONE":
+            shift = self._whole_number(operator.outputs[0], shift, factor)
+        operator.inputs = [tensor, self.constant(shift, "/shift") if (shift != constant).any() else other]
         return self._commutes(operator, factor)
+
+    def _whole_number(self, shifted: int, shift: npt.NDArray[np.float32], factor: Factor) -> npt.NDArray[np.float32]:
+        """What is added to the pixels, as a whole number where the next convolutions can make up for the rest: in 8
+        bits, pixels less 127.5 lie half way between two steps, and two of them would become one.
+
+        The function is kept but for what lies beyond the picture's border, which is the rest away from what it was.
+        """
+        readers: list[Any] = []
+        tensors = [shifted]
+        for tensor in tensors:
+            found = [operator for operator in self.graph.operators if tensor in operator.inputs]
+            tensors += [int(operator.outputs[0]) for operator in found if self.kind(operator) == "PAD"]
+            readers += [operator for operator in found if self.kind(operator) != "PAD"]
+        constants = [[self.array(tensor) for tensor in operator.inputs[1:]] for operator in readers]
+        convolutions = all(self.kind(operator) == "CONV_2D" for operator in readers)
+        if shift.size > 1 or not convolutions or set(tensors) & set(self.graph.outputs):
+            return shift
+        if any(len(own) < 2 or any(values is None for values in own) for own in constants):
+            return shift
+        whole = np.asarray(np.rint(shift), np.float32)
+        for operator, (weights, bias) in zip(readers, constants, strict=True):
+            assert weights is not None
+            rest = (whole - shift).ravel() * factor * weights.sum((1, 2, 3))
+            operator.inputs = [*operator.inputs[:2], self.constant(bias - rest, self.name(operator.inputs[2]))]
+        return whole
 
     def _concatenation(self, operator: Any) -> bool:
         values = [self._value(tensor) for tensor in operator.inputs]

@@ -11,6 +11,7 @@ from edgecnn_converters.formats import tflite
 from edgecnn_converters.freeze import freeze
 from edgecnn_converters.quantization.ranges import activation_ranges
 from edgecnn_converters.quantization.rewrites import rewrite
+from edgecnn_runtime.backends import PIXELS
 
 SIDE = 8
 GATE = (0.0, 6.0)
@@ -69,3 +70,32 @@ def test_the_file_has_them(network: Any, pictures: list[np.ndarray]) -> None:
     for low, high in (GATE, expected["branch"]):
         assert any(scale == pytest.approx((high - low) / 255, rel=0.01) for scale in scales), (low, high)
     assert interpreter.get_input_details()[0]["quantization"] == (1.0, 0)
+
+
+def test_no_two_pixel_values_become_one() -> None:
+    """Though they are shifted by 127.5, and the pictures that calibrate are neither black nor white anywhere."""
+    import keras
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    from keras import layers
+
+    keras.utils.set_random_seed(2)
+    inputs = keras.Input((16, 16, 3))
+    x = layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    x = layers.Conv2D(4, 3, strides=2, padding="same", bias_initializer="ones")(x)
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+    every = np.repeat(np.arange(256, dtype=np.uint8).reshape(16, 16, 1), 3, 2)
+    greys = [np.clip(every, 60, 190)] * 4
+    graph = tflite.convert(freeze(model, 16, 16), "int8", greys)
+    interpreter = Interpreter(
+        model_content=graph,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+    )
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], every[np.newaxis])
+    interpreter.invoke()
+    convolution = next(each for each in interpreter._get_ops_details() if each["op_name"] == "CONV_2D")
+    assert len(np.unique(interpreter.get_tensor(convolution["inputs"][0]))) == 256
+    # And as the delegate computes it, what comes of them is what Keras says.
+    expected = model.predict(every[np.newaxis].astype(np.float32), verbose=0)[0]
+    assert tflite.load(graph, 1, PIXELS).run(every) == pytest.approx(expected, abs=0.01)
