@@ -23,7 +23,7 @@ def augment(
     out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("augment.html"),
     recipe: Annotated[str | None, typer.Option(help="Whose augmentation to begin with. Default: standard.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of options; those typed here win.")] = None,
-    size: Annotated[int | None, typer.Option(help="Side in px. Default: 160.")] = None,
+    size: Annotated[int | None, typer.Option(help="Input side in px. Default: the recipe's.")] = None,
     fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: crop.")] = None,
     filter: Annotated[
         list[str] | None, typer.Option(help="gray, equalize, clahe, gaussian, median, canny; repeated, in this order.")
@@ -49,7 +49,7 @@ def augment(
     dataset = read_dataset(data)
     own = {"recipe": recipe, "size": size, "fit": fit, "seed": seed, "filter": filter or None, **options}
     typed = {name: value for name, value in own.items() if value is not None}
-    given = {"recipe": "standard", "size": 160, **(read_options(config) if config else {}), **typed}
+    given = {"recipe": "standard", **(read_options(config) if config else {}), **typed}
     made, _ = make_config(data, given, Counter(picture.label for picture in dataset.pictures))
 
     from edgecnn_runtime.decode import decode, read_bytes
@@ -68,7 +68,8 @@ def augment(
     if not shown:
         raise EdgecnnError(f"{data}: no picture of those to be shown can be read; 'edgecnn check' lists them")
     title = f"Augmentation of {data.resolve().name}"
-    write_augment_page(out, title, made.augmentation, dataset.labels, shown, made.seed)
+    side_px = made.tuning.train_size or made.height
+    write_augment_page(out, title, made.augmentation, dataset.labels, shown, made.seed, side_px)
     found = warnings(made.augmentation, dataset.labels)
     if json:
         switched = vars(made.augmentation)

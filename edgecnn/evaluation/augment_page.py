@@ -56,12 +56,14 @@ def write_augment_page(
     labels: Sequence[str],
     pictures: Sequence[tuple[str, str, Picture]],
     seed: int,
+    side_px: int,
 ) -> None:
     """Writes the page, whole or not at all. Equal arguments give equal pages.
 
     Args:
         labels: all classes of the data, which the warnings are about.
-        pictures: label, name and pixels ``(H, W, 3)`` uint8 RGB, preprocessed, of those to show; all of one size.
+        pictures: label, name and pixels ``(H, W, 3)`` uint8 RGB, preprocessed, of those to show.
+        side_px: height and width of the views.
 
     Raises:
         EdgecnnError: the file cannot be written.
@@ -69,7 +71,7 @@ def write_augment_page(
     rows = []
     for number, (label, name, picture) in enumerate(pictures):
         rngs = (np.random.default_rng((seed, number, view)) for view in range(VIEWS))
-        views = tuple(augment(picture, options, rng, *picture.shape[:2]) for rng in rngs)
+        views = tuple(augment(picture, options, rng, side_px, side_px) for rng in rngs)
         rows.append(Row(label, name, picture, views))
     html = (
         environment("evaluation")

@@ -86,10 +86,11 @@ def _facts(run: Run) -> tuple[tuple[str, str], ...]:
     config, metrics = run.config, run.metrics
     some = metrics["pictures"]["train"] > MEASURED_OF_TRAIN
     measured = f"; the accuracy on train is of {MEASURED_OF_TRAIN} of them" if some else ""
+    smaller = f"; tuned at {config.tuning.train_size} px" if config.tuning.train_size else ""
     return (
         ("Pictures", ", ".join(f"{metrics['pictures'][split]:,} {split}" for split in SPLITS) + measured),
         ("Backbone", f"{config.backbone}, {metrics['parameters']:,} parameters, weights {config.weights}"),
-        ("Input", f"{config.height} x {config.width} px, {config.preprocessing.fit}"),
+        ("Input", f"{config.height} x {config.width} px, {config.preprocessing.fit}{smaller}"),
         ("Recipe", f"{config.recipe}, seed {config.seed}, {metrics['train_s']:g} s"),
     )
 

@@ -14,6 +14,7 @@ from edgecnn.training.options import HeadOptions
 from edgecnn.training.run import TUNING_RECIPES
 from edgecnn_runtime.classifier import Probabilities
 from edgecnn_runtime.decode import Picture
+from edgecnn_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
@@ -142,6 +143,22 @@ def build(config: Config, classes: int, weights: str) -> tuple[keras.Model, kera
     features = int(np.prod(add_pooling(network, config.head.pooling).output_shape[1:]))
     head = build_head(features, classes, config.head)
     return network, head, join(network, head, config.head.pooling)
+
+
+def at_size(model: keras.Model, side_px: int) -> keras.Model:
+    """The same layers, with their weights and the state of their dropout, for pictures of `side_px` x `side_px` px.
+
+    Raises UsageError where weights depend on the size.
+    """
+    import keras
+
+    try:
+        return keras.models.clone_model(model, keras.Input((side_px, side_px, 3)), clone_function=lambda layer: layer)
+    except ValueError as error:
+        raise UsageError(
+            f"--train-size {side_px}: {model.name} with this head has weights for {model.input_shape[1]} px alone: "
+            "use --train-size 0"
+        ) from error
 
 
 def predict(model: keras.Model, pixels: Sequence[Picture]) -> Probabilities:

@@ -118,6 +118,9 @@ class Tuning(Checked):
     unfreeze: str = option(
         "all", "How much is trained: none, block (the last), top (all but the large maps), all, or the last N layers."
     )
+    train_size: int = option(
+        0, "Side of the pictures that the backbone is tuned on, in px; 0: the input's.", low=0, high=4096
+    )
     fine_tuning_rate: float = option(1e-5, "Learning rate of the second part of recipe course.", low=1e-8, high=1.0)
 
     def __post_init__(self) -> None:

@@ -81,8 +81,8 @@ FEW_OF_A_CLASS = 15
 MANY_PICTURES = 20_000
 # Beyond this many pictures an epoch teaches more than repeating it: standard then makes fewer epochs.
 STANDARD_VIEWS = 30_000
-# Where the backbone is tuned, the input is smaller by this than what the backbone was pretrained with: half the
-# pixels, and so about half the time, in training and on the device.
+# Where the backbone is tuned, pictures are smaller by this than what it was pretrained with: half the pixels, and so
+# about half the time. Of `standard` the input is so too, on the device; `best` has the whole size there.
 TUNED_SIZE_FRACTION = 5 / 7
 _SIZE_STEP_PX = 32
 
@@ -135,8 +135,13 @@ def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int
         raise UsageError(
             f"--recipe: no such recipe: {unknown(recipe, ['auto', *PRESETS])} (auto, {', '.join(PRESETS)})"
         )
-    size = _whole(given, "size", _size(recipe, backbone), 8, 4096)
+    own_size = _smaller(backbone.size_px, backbone) if recipe == "standard" else backbone.size_px
+    size = _whole(given, "size", own_size, 8, 4096)
     merged = {**PRESETS[recipe], **_by_size(recipe, sum(pictures.values())), **given}
+    # Networks without published weights may end in dense layers, whose weights depend on the size, as flatten's do.
+    if recipe == "best" and backbone.imagenet is not None and merged.get("pooling") != "flatten":
+        smaller = _smaller(size, backbone)
+        merged = {"train_size": smaller if smaller < size else 0, **merged}
     fit = _text(given, "fit", "crop")
     if fit not in get_args(Fit):
         raise UsageError(f"--fit is crop, squash or pad (received: {fit})")
@@ -153,6 +158,8 @@ def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int
     }
     if views and groups["augmentation"] == Augmentation():
         groups["augmentation"] = _VIEWS
+    if groups["tuning"].train_size:
+        _check_train_size(groups["tuning"].train_size, recipe, size, backbone, groups["head"].pooling)
     if groups["head"].output == "sigmoid" and len(pictures) != 2:
         raise UsageError(f"--output sigmoid is for two classes; {data} has {len(pictures)}")
     config = Config(
@@ -180,11 +187,22 @@ def _choose(weights: str, pictures: Mapping[str, int]) -> tuple[str, str]:
     return "standard", "because that is enough to tune the backbone; --recipe fast is much quicker"
 
 
-def _size(recipe: str, backbone: backbones.Backbone) -> int:
+def _smaller(size: int, backbone: backbones.Backbone) -> int:
+    """The side in px at which the backbone is tuned instead of `size`; at most that."""
+    smaller = round(size * TUNED_SIZE_FRACTION / _SIZE_STEP_PX) * _SIZE_STEP_PX
+    return min(size, max(smaller, backbone.min_size_px))
+
+
+def _check_train_size(train_size: int, recipe: str, size: int, backbone: backbones.Backbone, pooling: str) -> None:
     if recipe not in TUNING_RECIPES:
-        return backbone.size_px
-    smaller = round(backbone.size_px * TUNED_SIZE_FRACTION / _SIZE_STEP_PX) * _SIZE_STEP_PX
-    return max(smaller, min(backbone.size_px, backbone.min_size_px))
+        raise UsageError(f"--train-size is for the recipes {' and '.join(TUNING_RECIPES)} (received: {recipe})")
+    if pooling == "flatten":
+        raise UsageError("--train-size does not go with --pooling flatten, whose weights depend on the size")
+    least = max(8, backbone.min_size_px)
+    if not least <= train_size <= size:
+        raise UsageError(
+            f"--train-size of {backbone.name} is 0 or from {least} to the input's {size} (received: {train_size})"
+        )
 
 
 def _by_size(recipe: str, pictures: int) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def find_rate(job: Job) -> tuple[Losses, float]:
             mean, scale = standardization(features)
             features = (features - mean) / scale
     else:
-        model = job.model
+        model = job.tuned
         everything = config.recipe == "scratch"
         unfreeze(job.network, "all" if everything else config.tuning.unfreeze, normalization=everything)
         steps, batch = batches(job, options, job.config.augmentation)

@@ -2,7 +2,7 @@
 
 fast      the frozen backbone runs once, in the device's engine; the head is trained on its features
 standard  fast, then the backbone is tuned with it, and the head fitted again on what the backbone has become
-best      standard, and on from there, longer and with strong augmentation
+best      standard, and on from there, longer and with strong augmentation, on smaller pictures than the input's
 scratch   the whole network from random weights
 course    as the textbooks have it: the head in front of the frozen backbone, then the last layers at a low rate
 
@@ -67,7 +67,8 @@ class Job:
     """A training under way.
 
     Attributes:
-        network: the backbone; head: what stands on it; model: both as one, sharing their weights.
+        network: the backbone; head: what stands on it; model: both as one, sharing their weights; tuned: its layers
+            for pictures of the size that it is tuned on.
         folder: where checkpoints are kept.
         each_epoch: called with the history so far.
         history: one row an epoch, over all stages.
@@ -81,6 +82,7 @@ class Job:
     network: keras.Model
     head: keras.Model
     model: keras.Model
+    tuned: keras.Model
     folder: Path
     workers: int
     progress: Progress
@@ -314,6 +316,7 @@ def batches(job: Job, options: Optimization, augmentation: Augmentation) -> tupl
     """How many batches an epoch has, and the function that makes one of augmented training pictures: (epoch, number)
     to ``(N, H, W, 3)`` float32 RGB 0-255, targets, weights. It depends on the seed and its arguments alone."""
     config, pictures = job.config, job.pictures
+    size = job.tuned.input_shape[1:3]
     train = pictures.of("train")
     weights = class_weights(pictures.truth[train], job.classes, options.balance)
 
@@ -324,7 +327,7 @@ def batches(job: Job, options: Optimization, augmentation: Augmentation) -> tupl
         views = [
             augment(
                 np.asarray(pictures.pixels[i]), augmentation,
-                np.random.default_rng((config.seed, epoch, number, place)), config.height, config.width,
+                np.random.default_rng((config.seed, epoch, number, place)), *size,
             )
             for place, i in enumerate(chosen)
         ]  # fmt: skip
@@ -364,9 +367,11 @@ def whole(job: Job, name: str, layers: str, options: Optimization, augmentation:
     """Head and some or all layers of the backbone, on a new random view of every picture in every epoch, by the
     config's augmentation or another.
 
-    With an average of the weights, it or the weights as trained are kept, whichever wins on validation.
+    With an average of the weights, it or the weights as trained are kept, whichever wins on validation. That is always
+    at the input's size; training may be at a smaller one, since random crops show objects larger than whole pictures
+    do (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
     """
-    config, model = job.config, job.model
+    config, model = job.config, job.tuned
     unfreeze(job.network, layers, normalization=config.recipe == "scratch")
     steps, batch = batches(job, options, augmentation or config.augmentation)
     before = job.history.copy()

@@ -20,7 +20,7 @@ from edgecnn.evaluation.calibration import fit_temperature, reject_threshold
 from edgecnn.evaluation.figures import split_metrics
 from edgecnn.training import recipes
 from edgecnn.training.devices import prepare_devices
-from edgecnn.training.head import build
+from edgecnn.training.head import at_size, build
 from edgecnn.training.run import SPLITS, Config, Run, SplitPicture, weights_sha256, write_history
 from edgecnn_runtime.classifier import apply_temperature
 from edgecnn_runtime.dataset import read_dataset
@@ -205,9 +205,10 @@ def _job(
     with strategy.scope():
         with quiet():
             network, head, model = build(config, len(pictures.labels), config.weights)
+            tuned = at_size(model, config.tuning.train_size) if config.tuning.train_size else model
         try:
             yield recipes.Job(
-                config, pictures, network, head, model, folder, workers, progress,
+                config, pictures, network, head, model, tuned, folder, workers, progress,
                 each_epoch=lambda rows: write_history(folder, rows), tensorboard=tensorboard,
             )  # fmt: skip
         finally:

@@ -54,6 +54,15 @@ def test_what_is_typed_wins_over_the_file(here, shapes, tmp_path):
     assert _pictures((tmp_path / "views.html").read_text("utf-8"))[0].shape == (40, 40, 3)
 
 
+def test_views_are_of_the_size_that_the_network_is_tuned_at(here, shapes, tmp_path):
+    words = ("augment", shapes, "--out", tmp_path / "views.html", "--recipe", "best", "--overwrite")
+    for size, whole, smaller in (((), 224, 160), (("--size", 64), 64, 32)):
+        assert here(*words, *size).returncode == 0
+        pictures = _pictures((tmp_path / "views.html").read_text("utf-8"))
+        assert [picture.shape[0] for picture in pictures[: 1 + VIEWS]] == [whole, *[smaller] * VIEWS]
+        assert {picture.shape for picture in pictures[-MIXTURES:]} == {(smaller, smaller, 3)}
+
+
 def test_unreadable_pictures_and_labels_of_markup_do_no_harm(here, draw_shapes, tmp_path):
     data = draw_shapes(tmp_path / "data", ("<b>one", "two"), count=3)
     (data / "two" / "00.png").write_bytes(b"none")

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgecnn import backbones
-from edgecnn.training.head import MAX_LEVEL_FEATURES, add_pooling, build_head, fold, join, last_maps, standardization
+from edgecnn.training.head import (
+    MAX_LEVEL_FEATURES,
+    add_pooling,
+    at_size,
+    build,
+    build_head,
+    fold,
+    join,
+    last_maps,
+    standardization,
+)
 from edgecnn.training.options import HeadOptions
+from edgecnn.training.run import Config
+from edgecnn_runtime.errors import UsageError
 
 SIZE = 64
 
@@ -78,3 +92,34 @@ def test_joined_model_is_pooling_and_head(pooling):
     whole = np.asarray(join(network, head, pooling)(pixels))
     np.testing.assert_allclose(whole, np.asarray(head(pooled(pixels))), atol=1e-6)
     np.testing.assert_allclose(whole.sum(1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "efficientnet_lite0",
+        "mobilenet_v2",
+        pytest.param("convnext_tiny", marks=pytest.mark.all),
+        pytest.param("resnet50_v2", marks=pytest.mark.all),
+    ],
+)
+def test_at_another_size_the_layers_are_the_same_and_answer_as_a_network_built_there(name):
+    config = Config("photos", name, SIZE, SIZE, weights="none", recipe="best")
+    model = build(config, 3, "none")[2]
+    small = at_size(model, SIZE // 2)
+    assert small.input_shape == (None, SIZE // 2, SIZE // 2, 3)
+    assert all(one is other for one, other in zip(small.variables, model.variables, strict=True)), "dropout's seed too"
+    other = build(replace(config, height=SIZE // 2, width=SIZE // 2), 3, "none")[2]
+    other.set_weights(model.get_weights())
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, SIZE // 2, SIZE // 2, 3)).astype(np.float32)
+    np.testing.assert_allclose(np.asarray(small(pixels)), np.asarray(other(pixels)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "pooling"), [("basic_cnn", "levels"), ("mobilenet_v2", "flatten")])
+def test_weights_that_depend_on_the_size_are_refused_at_another(name, pooling):
+    config = Config("photos", name, SIZE, SIZE, weights="none", recipe="best", head=HeadOptions(pooling=pooling))
+    with pytest.raises(
+        UsageError, match=f"--train-size 32: {name} with this head has weights for 64 px alone"
+    ) as raised:
+        at_size(build(config, 3, "none")[2], 32)
+    assert "\n" not in str(raised.value)

@@ -87,7 +87,54 @@ def test_features_of_very_many_pictures_are_few(recipe):
     assert pooling({"pooling": "levels"}, MANY_PICTURES + 1) == "levels"
 
 
-def test_file_and_command_line(tmp_path, here, shapes):
+@pytest.mark.parametrize(
+    ("given", "size", "train_size"),
+    [
+        ({"recipe": "standard"}, 160, 0),
+        ({"recipe": "best"}, 224, 160),
+        ({"recipe": "best", "size": 160}, 160, 128),
+        ({"recipe": "best", "size": 33}, 33, 32),
+        ({"recipe": "best", "size": 32}, 32, 0),
+        ({"recipe": "best", "size": 128, "backbone": "inception_v3"}, 128, 96),
+        ({"recipe": "best", "size": 75, "backbone": "inception_v3"}, 75, 0),
+        ({"recipe": "best", "train_size": 0}, 224, 0),
+        ({"recipe": "best", "train_size": 100, "size": 100}, 100, 100),
+        ({"recipe": "best", "pooling": "flatten"}, 224, 0),
+        ({"recipe": "best", "backbone": "alexnet"}, 227, 0),
+        ({"recipe": "standard", "size": 224, "train_size": 160}, 224, 160),
+        ({"recipe": "fast", "train_size": 0}, 224, 0),
+    ],
+)
+def test_best_has_the_whole_size_and_is_tuned_at_a_smaller_one(given, size, train_size):
+    config, _ = make_config(Path("photos"), given, MANY)
+    assert (config.height, config.width, config.tuning.train_size) == (size, size, train_size)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"recipe": "standard", "train_size": 161}, "efficientnet_lite0 is 0 or from 32 to the input's 160"),
+        ({"recipe": "best", "train_size": 31}, "efficientnet_lite0 is 0 or from 32 to the input's 224"),
+        ({"recipe": "best", "backbone": "xception", "train_size": 64}, "xception is 0 or from 71 to the input's 299"),
+        ({"recipe": "best", "train_size": -1}, r"--train-size must lie in \[0, 4096\]"),
+        ({"recipe": "best", "train_size": "small"}, "--train-size is a int"),
+        ({"recipe": "best", "train_size": 64, "pooling": "flatten"}, "does not go with --pooling flatten"),
+        *(
+            ({"recipe": recipe, "train_size": 64}, rf"for the recipes standard and best \(received: {recipe}\)")
+            for recipe in ("fast", "scratch", "course")
+        ),
+    ],
+)
+def test_train_size_where_it_cannot_be_is_one_line(given, message):
+    with pytest.raises(UsageError, match=message) as raised:
+        make_config(Path("photos"), given, MANY)
+    assert "\n" not in str(raised.value)
+
+
+def test_file_and_command_line(tmp_path, here, refused, shapes):
+    words = ("train", shapes, "--recipe", "fast", "--train-size", 64, "--out", tmp_path / "run")
+    assert "--train-size is for the recipes standard and best" in refused(*words, code=2)
+
     path = tmp_path / "mine.toml"
     path.write_text('seed = 4\nrecipe = "fast"\n[head]\ndropout = 0.5\n[optimization]\nlearning-rate = 1\n', "utf-8")
     given = read_options(path)

@@ -17,7 +17,7 @@ import pytest
 from edgecnn.commands._training import resume_run, train_run
 from edgecnn.training import recipes
 from edgecnn.training.augment import augment
-from edgecnn.training.options import Augmentation, HeadOptions, Optimization
+from edgecnn.training.options import Augmentation, HeadOptions, Optimization, Tuning
 from edgecnn.training.run import part_of, read_run
 from edgecnn_runtime.errors import EdgecnnError
 
@@ -26,10 +26,15 @@ KILLS = 10
 
 @pytest.fixture(scope="module")
 def demanding(shapes, config):
-    """A config in which everything has a state: dropout, plateau, early stopping, average of weights, five stages."""
+    """A config in which everything has a state: dropout, plateau, early stopping, average of weights, five stages; and
+    whose network is tuned at another size than it has."""
     return config(
         shapes,
         recipe="best",
+        backbone="mobilenet",
+        height=64,
+        width=64,
+        tuning=Tuning(train_size=32),
         head=HeadOptions(dropout=0.4, normalization="batch"),
         optimization=Optimization(
             optimizer="adam", learning_rate=3e-4, schedule="plateau", batch_size=8, epochs=12, patience=3,

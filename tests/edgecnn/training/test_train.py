@@ -12,6 +12,8 @@ import pytest
 
 from edgecnn.commands._artifacts import calibration_pictures
 from edgecnn.commands._training import train_run
+from edgecnn.training import recipes
+from edgecnn.training.augment import augment
 from edgecnn.training.head import predict
 from edgecnn.training.options import Augmentation, HeadOptions, Optimization, Tuning
 from edgecnn.training.recipes import tunings
@@ -211,6 +213,41 @@ def test_best_goes_on_from_what_standard_does_without_strong_augmentation(config
     else:
         assert others == [("backbone", wanted.optimization, strong)]
         assert first == ("light", Optimization(epochs=8, averaging=0.99), Augmentation(flip="horizontal"))
+
+
+@pytest.mark.slow
+def test_best_tunes_on_smaller_pictures_and_is_measured_on_whole_ones(shapes, config, tmp_path, monkeypatch):
+    seen, kept = set(), []
+
+    def seeing(pixels, options, rng, height, width):
+        seen.add((*pixels.shape[:2], height, width))
+        return augment(pixels, options, rng, height, width)
+
+    def tuning_wins(model, candidates, measure):
+        kept.append(candidates)
+        model.set_weights(candidates["trained"])
+        return "trained"
+
+    monkeypatch.setattr(recipes, "augment", seeing)
+    monkeypatch.setattr(recipes, "keep_winner", tuning_wins)
+    options = Optimization(epochs=1, batch_size=16, patience=0, learning_rate=1e-4)
+    tuning = Tuning(train_size=32)
+    train_run(
+        config(shapes, backbone="mobilenet", height=64, width=64, recipe="best", tuning=tuning, optimization=options),
+        tmp_path / "run", False, 2,
+    )  # fmt: skip
+    assert seen == {(64, 64, 32, 32)}
+    run = read_run(tmp_path / "run")
+    model, pictures = load_model(run), reload_pictures(run)
+    assert model.input_shape == (None, 64, 64, 3)
+    for given, tuned in zip(model.get_weights(), kept[-1]["trained"], strict=True):
+        np.testing.assert_array_equal(given, tuned)
+    assert any((one != other).any() for one, other in zip(kept[0]["start"], model.get_weights(), strict=True))
+    val = pictures.of("val")
+    probabilities = predict(model, [pictures.pixels[i] for i in val])[np.arange(len(val)), pictures.truth[val]]
+    last = max(epoch for epoch, stage in enumerate(run.history["stage"]) if stage == 4)  # the refit of the head is 5
+    assert run.history["val_loss"][last] == pytest.approx(-np.log(np.maximum(probabilities, 1e-7)).mean(), rel=1e-4)
+    assert "64 x 64 px, crop; tuned at 32 px" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
 def test_class_that_vanished_or_is_new_is_named(draw_shapes, config, tmp_path, capsys):
