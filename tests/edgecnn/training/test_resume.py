@@ -184,6 +184,7 @@ def test_damaged_checkpoint_is_one_line(demanding, tmp_path, refused, monkeypatc
     assert "head-done.npz: the checkpoint is damaged" in refused("train", "--resume", folder)
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_line_and_loses_nothing(demanding, tmp_path, monkeypatch):
     from edgecnn.training import callbacks
 
