@@ -37,18 +37,20 @@ def add_pooling(network: keras.Model, pooling: str = "average") -> keras.Model:
     if len(network.output_shape) == 2:
         return network
     if pooling == "levels":
+        # Not halved by mixed precision, whatever the policy is by now: TFLite cannot join halves.
         averages = [
-            keras.layers.GlobalAveragePooling2D(name=f"{LEVEL}{number}")(each)
+            keras.layers.GlobalAveragePooling2D(name=f"{LEVEL}{number}", dtype="float32")(each)
             for number, each in enumerate(last_maps(network))
         ]
-        pooled = keras.layers.Concatenate(name="levels")(averages) if len(averages) > 1 else averages[0]
+        together = keras.layers.Concatenate(name="levels", dtype="float32")
+        pooled = together(averages) if len(averages) > 1 else averages[0]
     else:
         kinds = {
             "average": keras.layers.GlobalAveragePooling2D,
             "max": keras.layers.GlobalMaxPooling2D,
             "flatten": keras.layers.Flatten,
         }
-        pooled = kinds[pooling](name=pooling)(network.output)
+        pooled = kinds[pooling](name=pooling, dtype="float32")(network.output)
     return keras.Model(network.input, pooled, name=f"{network.name}_features")
 
 

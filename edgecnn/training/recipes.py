@@ -268,6 +268,7 @@ def _fit_head(
     and then rewritten for the features as they are (`fold`): the model has nothing more to compute.
     """
     import keras
+    import tensorflow as tf
 
     index = np.concatenate([part for _, part in known])
     features = np.concatenate([part for part, _ in known])
@@ -289,7 +290,9 @@ def _fit_head(
         for part in (features, val_features):
             part -= mean
             part /= scale
-    compile_model(head, options, job.config.machine, steps, steps_per_execution=8)  # a step takes less than a call
+    # A step takes less than a call; but several at once fail on several devices.
+    at_once = 8 if tf.distribute.get_strategy().num_replicas_in_sync == 1 else 1
+    compile_model(head, options, job.config.machine, steps, steps_per_execution=at_once)
     rows: Rows = []
     tensorboard = [keras.callbacks.TensorBoard(job.folder / "tensorboard" / name)] if job.tensorboard else []
 

@@ -81,6 +81,8 @@ def activation_ranges(graph: bytes, pictures: Sequence[npt.NDArray[np.uint8]], c
             for tensor, histogram in histograms.items():
                 histogram.see(values(tensor))
         seen = {tensor: histogram.least_error_range() for tensor, histogram in histograms.items()}
+    # A map that is nothing but 0 on all of these pictures tells no scale; the quantizer would end the process.
+    seen = {tensor: limits if limits[0] < limits[1] else (0.0, 1.0) for tensor, limits in seen.items()}
     pixels = own.graph.inputs[0]
     seen[pixels] = 0.0, _WHITE
     for operator in own.graph.operators:

@@ -72,6 +72,18 @@ def test_the_file_has_them(network: Any, pictures: list[np.ndarray]) -> None:
     assert interpreter.get_input_details()[0]["quantization"] == (1.0, 0)
 
 
+def test_a_map_without_values_gets_a_range(pictures: list[np.ndarray]) -> None:
+    """The quantizer would abort the process."""
+    import keras
+    from keras import layers
+
+    inputs = keras.Input((SIDE, SIDE, 3))
+    dead = layers.Conv2D(4, 3, activation="relu", bias_initializer=keras.initializers.Constant(-1e4))(inputs)
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(dead)))
+    graph = tflite.convert(freeze(model, SIDE, SIDE), "int8", pictures)
+    assert tflite.load(graph, 1, PIXELS).run(pictures[0]) == pytest.approx(np.full(3, 1 / 3), abs=0.01)
+
+
 def test_no_two_pixel_values_become_one() -> None:
     """Though they are shifted by 127.5, and the pictures that calibrate are neither black nor white anywhere."""
     import keras

@@ -137,6 +137,15 @@ def test_machine_options_train_in_a_process_of_their_own(edgecnn, shapes, tmp_pa
     assert all(artifact["max_difference"] <= 1e-2 for artifact in json.loads(exported.stdout)["artifacts"])
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("words", [("--devices", "cpu:0,1"), ("--precision", "mixed_float16")])
+def test_machine_options_go_with_heads_on_features(edgecnn, shapes, tmp_path, words):
+    given = ("--size", 32, "--recipe", "standard", "--epochs", 1)
+    done = edgecnn("train", shapes, "--out", tmp_path / "run", *given, *words, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["accuracy"]["test"] >= 0.8
+
+
 def test_mirrored_batches_are_shared_out():
     """Two virtual devices see half a batch each; in a process of its own, since devices are made but once."""
     code = (
