@@ -122,10 +122,11 @@ def _hex(character: str) -> str:
 
 
 def _path(path: Path) -> str:
-    """For a list of paths, in which a backslash is a backslash: quotes alone hold it together."""
+    """For a list of paths: quotes alone hold it together. A backslash is one to some versions of systemd, and to others
+    it goes away."""
     word = _percents(str(path))
     quote = "'" if '"' in word else '"'
-    if quote in word or not word.isprintable() or word.endswith("\\"):
+    if quote in word or not word.isprintable() or "\\" in word:
         raise EdgecnnError(f"{path}: systemd cannot name this folder; give it another name")
     return f"{quote}{word}{quote}"
 

@@ -95,11 +95,12 @@ def test_every_argument_reaches_the_program_as_it_is(tmp_path: Path, words: list
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example("ségo lène % $HOME 'x'")
+@example("back\\slash")
 @given(NAMES)
 def test_every_folder_and_description_is_understood(tmp_path: Path, name: str) -> None:
     folder = Path("/srv") / name
     unit = replace(UNIT, writable=[folder, Path("/srv/plain")], description=f"edgecnn live {folder}/m.tflite")
-    if not name.isprintable():
+    if not name.isprintable() or "\\" in name:
         with pytest.raises(EdgecnnError, match="give it another name"):
             unit.text()
         return

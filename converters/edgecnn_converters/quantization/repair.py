@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn_converters.quantization.bias import correct_bias
-from edgecnn_converters.quantization.rewrites import rewrite
+from edgecnn_converters.quantization.rewrites import rewrite, round_shift
 from edgecnn_converters.quantization.tail import float_tail, nodes
 
 Pixels = npt.NDArray[np.uint8]
@@ -62,4 +62,4 @@ def prepare(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> Prep
     """
     graph = rewrite(graph, for_int8=True)
     in_float = [*float_tail(nodes(graph)), *repair.in_float]
-    return Prepared(correct_bias(graph, calibration, in_float, repair.jointly), in_float)
+    return Prepared(round_shift(correct_bias(graph, calibration, in_float, repair.jointly)), in_float)

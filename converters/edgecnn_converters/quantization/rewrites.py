@@ -30,6 +30,41 @@ def rewrite(graph: bytes, for_int8: bool) -> bytes:
     return _Rewriter(graph, for_int8).run()
 
 
+def round_shift(graph: bytes) -> bytes:
+    """What is added to the pixels as a whole number, where the next convolutions can make up for the rest: in 8 bits,
+    pixels less 127.5 lie half way between two steps, and two of them would become one.
+
+    The function is kept but for what lies beyond the picture's border, which is the rest away from what it was.
+
+    Args:
+        graph: a float32 TFLite file from `rewrite`.
+    """
+    own = Graph(graph)
+    pixels = own.graph.inputs[0]
+    for operator in own.graph.operators:
+        shift = own.array(operator.inputs[1]) if own.kind(operator) == "ADD" and operator.inputs[0] == pixels else None
+        if shift is None or shift.size > 1 or own.activation(operator) != "NONE":
+            continue
+        readers: list[Any] = []
+        tensors = [int(operator.outputs[0])]
+        for tensor in tensors:
+            found = [reader for reader in own.graph.operators if tensor in reader.inputs]
+            tensors += [int(reader.outputs[0]) for reader in found if own.kind(reader) == "PAD"]
+            readers += [reader for reader in found if own.kind(reader) != "PAD"]
+        constants = [[own.array(tensor) for tensor in reader.inputs[1:]] for reader in readers]
+        known = all(len(each) == 2 and all(values is not None for values in each) for each in constants)
+        convolutions = all(own.kind(reader) == "CONV_2D" for reader in readers)
+        if not (known and convolutions) or set(tensors) & set(own.graph.outputs):
+            continue
+        whole = np.rint(shift)
+        operator.inputs = [pixels, own.constant(whole, "/shift")]
+        for reader, (weights, bias) in zip(readers, constants, strict=True):
+            assert weights is not None
+            rest = (whole - shift).ravel() * weights.sum((1, 2, 3))
+            reader.inputs = [*reader.inputs[:2], own.constant(bias - rest, own.name(reader.inputs[2]))]
+    return own.to_bytes()
+
+
 class _Rewriter(Graph):
     """Goes through the operators in their order. `_values` says of a tensor of the old graph which tensor of the new
     one has its values, and by which factor those are still to be multiplied."""
@@ -91,36 +126,8 @@ class _Rewriter(Graph):
         activation = self.activation(operator)
         if constant is None or factor.size > 1 or not (activation == "NONE" or (activation == "RELU" and factor > 0)):
             return False
-        shift = np.asarray(constant / factor, np.float32)
-        if self._for_int8 and tensor == self.graph.inputs[0] and activation == "NONE":
-            shift = self._whole_number(operator.outputs[0], shift, factor)
-        operator.inputs = [tensor, self.constant(shift, "/shift") if (shift != constant).any() else other]
+        operator.inputs = [tensor, self.constant(constant / factor, "/shift") if factor != 1 else other]
         return self._commutes(operator, factor)
-
-    def _whole_number(self, shifted: int, shift: npt.NDArray[np.float32], factor: Factor) -> npt.NDArray[np.float32]:
-        """What is added to the pixels, as a whole number where the next convolutions can make up for the rest: in 8
-        bits, pixels less 127.5 lie half way between two steps, and two of them would become one.
-
-        The function is kept but for what lies beyond the picture's border, which is the rest away from what it was.
-        """
-        readers: list[Any] = []
-        tensors = [shifted]
-        for tensor in tensors:
-            found = [operator for operator in self.graph.operators if tensor in operator.inputs]
-            tensors += [int(operator.outputs[0]) for operator in found if self.kind(operator) == "PAD"]
-            readers += [operator for operator in found if self.kind(operator) != "PAD"]
-        constants = [[self.array(tensor) for tensor in operator.inputs[1:]] for operator in readers]
-        convolutions = all(self.kind(operator) == "CONV_2D" for operator in readers)
-        if shift.size > 1 or not convolutions or set(tensors) & set(self.graph.outputs):
-            return shift
-        if any(len(own) < 2 or any(values is None for values in own) for own in constants):
-            return shift
-        whole = np.asarray(np.rint(shift), np.float32)
-        for operator, (weights, bias) in zip(readers, constants, strict=True):
-            assert weights is not None
-            rest = (whole - shift).ravel() * factor * weights.sum((1, 2, 3))
-            operator.inputs = [*operator.inputs[:2], self.constant(bias - rest, self.name(operator.inputs[2]))]
-        return whole
 
     def _concatenation(self, operator: Any) -> bool:
         values = [self._value(tensor) for tensor in operator.inputs]
