@@ -1,7 +1,7 @@
 """How long artifacts take on this device, from a picture's file to the decision, and how much memory.
 
 All are timed in turns, some frames each, round after round: a slow moment meets all alike, and a median over many
-rounds does not see it. Two runs on a machine that does nothing else agree within 5 %.
+rounds does not see it. How far two runs are apart, bench/repeat.py tells.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from edgecnn_converters.quantization._graph import Graph
 from edgecnn_converters.quantization.fine_tuning import Progress, TuningError, fine_tune
 from edgecnn_converters.quantization.ranges import activation_ranges
 from edgecnn_converters.quantization.repair import NONE, Prepared, Repair, prepare
-from edgecnn_converters.quantization.rewrites import rewrite
+from edgecnn_converters.quantization.rewrites import rewrite, sign_in_float
 from edgecnn_converters.quantization.tail import nodes
 from edgecnn_converters.quantization.weights import halve_weights, shorten_weights
 from edgecnn_runtime.backends import PIXELS
@@ -119,13 +119,11 @@ def _quantize(calibrated: bytes, in_float: Sequence[str]) -> bytes:
     import tensorflow as tf
     from tensorflow.lite.python.convert import mlir_quantize
 
-    quantized = Graph(
+    return sign_in_float(
         mlir_quantize(
             calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_nodes=list(in_float)
         )
     )
-    quantized.sign_by_way_of_float()
-    return quantized.to_bytes()
 
 
 def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) -> list[str]:

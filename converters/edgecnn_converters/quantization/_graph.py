@@ -33,7 +33,7 @@ def run(content: bytes, pictures: Sequence[npt.NDArray[np.uint8]]) -> Iterator[V
 
 
 class Graph:
-    """A float32 TFLite file, read to be changed.
+    """A TFLite file, read to be changed.
 
     Attributes:
         graph: its one subgraph, as TensorFlow's schema has it; tensors are known by their numbers.
@@ -85,31 +85,12 @@ class Graph:
         name = self.graph.tensors[tensor].name
         return name.decode() if isinstance(name, bytes) else str(name)
 
-    def is_float(self, tensor: int) -> bool:
-        return bool(self.graph.tensors[tensor].type == self.schema.TensorType.FLOAT32)
-
     def state_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Notes from which value to which one tensors go, by their names, where the quantizer looks for it."""
         for number, tensor in enumerate(self.graph.tensors):
             if limits := ranges.get(self.name(number)):
                 tensor.quantization = self.schema.QuantizationParametersT()
                 tensor.quantization.min, tensor.quantization.max = ([limit] for limit in limits)
-
-    def sign_by_way_of_float(self) -> None:
-        """Makes int8 of uint8 input in two steps. The one operator that does both rounds anew, slowly, outside the
-        delegate; the two XNNPACK reads from a table, together with what is added to the pixels next."""
-        operators = []
-        for operator in self.graph.operators:
-            source = operator.inputs[0] if len(operator.inputs) else -1
-            if self.kind(operator) == "QUANTIZE" and self.graph.tensors[source].type == self.schema.TensorType.UINT8:
-                made, options = self.schema.OperatorT(), self.schema.DequantizeOptionsT()
-                made.opcodeIndex, made.inputs = self.code("DEQUANTIZE"), [source]
-                made.outputs = operator.inputs = [self.tensor_like(source, "/float")]
-                made.builtinOptionsType = self.schema.BuiltinOptions.DequantizeOptions
-                made.builtinOptions = options
-                operators.append(made)
-            operators.append(operator)
-        self.graph.operators = operators
 
     def array(self, tensor: int) -> npt.NDArray[Any] | None:
         """The values of a constant, float32 or int32; None for anything else."""
@@ -159,6 +140,12 @@ class Graph:
         made.name, made.hasRank = name.encode(), True
         self.graph.tensors.append(made)
         return len(self.graph.tensors) - 1
+
+    def make_operator(self, kind: str, inputs: list[int], output: int) -> Any:
+        """One without options, which is not yet among `graph.operators`."""
+        made = self.schema.OperatorT()
+        made.opcodeIndex, made.inputs, made.outputs = self.code(kind), inputs, [output]
+        return made
 
     def code(self, kind: str) -> int:
         if kind not in self._kinds:

@@ -57,7 +57,7 @@ def activation_ranges(graph: bytes, pictures: Sequence[npt.NDArray[np.uint8]], c
     """From which value to which one the activations go, 0 included, which every range of 8 bits has.
 
     Not by TensorFlow's calibrator: it reads a tensor after the engine has put the sum or the product that it went into
-    in its place, so that branches get up to twice, and gates up to twenty times their range.
+    in its place, so that branches and gates get the range of those.
 
     Args:
         graph: a float32 TFLite file.
@@ -66,7 +66,7 @@ def activation_ranges(graph: bytes, pictures: Sequence[npt.NDArray[np.uint8]], c
 
     Returns:
         (low, high) by the tensor's name. Of the input they are 0 and 255, whatever the pictures hold, and of the sum
-        of input and number those and the number: so are their scales 1, and no pixel is rounded.
+        of the input and a constant what follows: with a whole number the scale is 1 there too, and no pixel is rounded.
     """
     own = Graph(graph)
     made = [int(tensor) for operator in own.graph.operators for tensor in operator.outputs]
@@ -88,6 +88,6 @@ def activation_ranges(graph: bytes, pictures: Sequence[npt.NDArray[np.uint8]], c
     for operator in own.graph.operators:
         if own.kind(operator) == "ADD" and operator.inputs[0] == pixels and own.activation(operator) == "NONE":
             shift = own.array(operator.inputs[1])
-            if shift is not None and shift.size == 1:
+            if shift is not None:
                 seen[int(operator.outputs[0])] = min(float(shift.min()), 0.0), max(_WHITE + float(shift.max()), 0.0)
     return {own.name(tensor): limits for tensor, limits in seen.items()}

@@ -1,4 +1,4 @@
-"""Rewrites of a float TFLite graph that keep the function and please the engines' kernels.
+"""Rewrites of a TFLite graph that keep the function and please the engines' kernels.
 
 Hard-swish, x * relu6(x + 3) / 6, has no int8 kernel in the XNNPACK delegate: each one cuts the graph in two, and int8
 becomes slower than float. Written as an addition with ReLU6 and a product, it has. The sixth that is left, and any
@@ -62,6 +62,20 @@ def round_shift(graph: bytes) -> bytes:
             assert weights is not None
             rest = (whole - shift).ravel() * weights.sum((1, 2, 3))
             reader.inputs = [*reader.inputs[:2], own.constant(bias - rest, own.name(reader.inputs[2]))]
+    return own.to_bytes()
+
+
+def sign_in_float(graph: bytes) -> bytes:
+    """An int8 TFLite file that makes int8 of its uint8 input by way of float32: the one operator that does it at once
+    rounds anew, slowly, outside the delegate; the two XNNPACK reads from a table, together with what is added next."""
+    own = Graph(graph)
+    pixels = own.graph.inputs[0]
+    readers = [operator for operator in own.graph.operators if pixels in operator.inputs]
+    if all(own.kind(operator) == "QUANTIZE" for operator in readers):  # not where the first layer stays in float
+        in_float = own.tensor_like(pixels, "/float32")
+        for operator in readers:
+            operator.inputs = [in_float]
+        own.graph.operators = [own.make_operator("DEQUANTIZE", [pixels], in_float), *own.graph.operators]
     return own.to_bytes()
 
 
@@ -236,8 +250,7 @@ class _Rewriter(Graph):
     def _add_operator(self, kind: str, inputs: list[int], output: int, activation: str = "NONE") -> None:
         options = getattr(self.schema, f"{kind.capitalize()}OptionsT")()
         options.fusedActivationFunction = getattr(self.schema.ActivationFunctionType, activation)
-        made = self.schema.OperatorT()
-        made.opcodeIndex, made.inputs, made.outputs = self.code(kind), inputs, [output]
+        made = self.make_operator(kind, inputs, output)
         made.builtinOptionsType = getattr(self.schema.BuiltinOptions, f"{kind.capitalize()}Options")
         made.builtinOptions = options
         self._operators.append(made)

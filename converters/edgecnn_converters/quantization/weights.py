@@ -55,13 +55,10 @@ def halve_weights(graph: bytes) -> bytes:
         for tensor in operator.inputs:
             values = own.array(tensor)
             if tensor not in halved and values is not None and _fits(values):
-                dequantize = own.schema.OperatorT()
-                dequantize.opcodeIndex = own.code("DEQUANTIZE")
-                own.model.operatorCodes[dequantize.opcodeIndex].version = _FLOAT16_VERSION
-                dequantize.inputs = [own.float16_constant(values.astype(np.float16), own.name(tensor))]
-                dequantize.outputs = [own.tensor_like(tensor, "/float32")]
-                halved[tensor] = dequantize.outputs[0]
-                made.append(dequantize)
+                half = own.float16_constant(values.astype(np.float16), own.name(tensor))
+                halved[tensor] = own.tensor_like(tensor, "/float32")
+                made.append(own.make_operator("DEQUANTIZE", [half], halved[tensor]))
+                own.model.operatorCodes[made[-1].opcodeIndex].version = _FLOAT16_VERSION
         operator.inputs = [halved.get(tensor, tensor) for tensor in operator.inputs]
     own.graph.operators = [*made, *operators]
     return own.to_bytes()
