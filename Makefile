@@ -26,7 +26,7 @@ test: $(VENV)/.test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not all and not long and not arm64"
 
 test-long: $(VENV)/.test
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m long
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 test-arm64: $(VENV)/.test
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m arm64 tests/system/arm64
