@@ -33,6 +33,7 @@ OLD_ENGINE = "/opt/tflite-runtime"  # a folder for PYTHONPATH
 
 _FORMAT = Path("/usr/lib/binfmt.d/qemu-aarch64.conf")
 _PACKAGES = "base-files,ca-certificates,coreutils,dash,libstdc++6,python3,python3-venv"
+_USERS = "root:x:0:0:root:/root:/bin/sh\npi:x:1000:1000::/home/pi:/bin/sh\n"
 _TAGS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 
 
@@ -167,6 +168,7 @@ def prepared(board: Board, files: Path) -> EmulatedPi:
     """
     with _locked(board.name):
         root = _make_root(board)
+        (root / "etc/passwd").write_text(_USERS)
         shop = stock(board)
         pi = EmulatedPi(board, root, shop.folder)
         stamp, wanted = root / "edgecnn.stamp", _hash(shop.pins.encode(), shop.wheel.read_bytes())
@@ -261,7 +263,6 @@ def _make_root(board: Board) -> Path:
         (made / name).mkdir(exist_ok=True)
     authorities = sorted((made / "usr/share/ca-certificates/mozilla").glob("*.crt"))  # pip does not start without them
     (made / "etc/ssl/certs/ca-certificates.crt").write_bytes(b"".join(path.read_bytes() for path in authorities))
-    (made / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
     made.rename(root)
     return root
 
