@@ -37,12 +37,14 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
 
     Keras' BackupAndRestore forgets what EarlyStopping and ReduceLROnPlateau have seen, so a resumed training would not
     give the same weights. It must be the last of the callbacks: it restores what the others reset at the beginning.
+    At the end the model has the weights as trained, also where the optimizer averages them.
     """
 
     def __init__(self, path: Path, others: list[Any], each_epoch: Callable[[Rows], None]) -> None:
         super().__init__()
         self.rows: Rows = []
         self._path, self._others, self._each_epoch = path, others, each_epoch
+        self._trained: list[Any] = []
 
     def first_epoch(self, epochs: int) -> int:
         """Where training goes on, counted from 0; `epochs` where nothing is left to do. Reads `rows`."""
@@ -61,6 +63,7 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         for name, variables in self._variables().items():
             for number, variable in enumerate(variables):
                 variable.assign(state[f"{name}/{number}"])
+        self._trained = [state[f"model/{number}"] for number in range(len(self.model.variables))]
         for other, values in zip(self._others, json.loads(str(state["note"]))["others"], strict=True):
             vars(other).update(values)
         for number, other in enumerate(self._others):
@@ -87,7 +90,14 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
             ],
         }
         write_arrays(self._path, {**arrays, "note": np.array(json.dumps(note))})
+        self._trained = [arrays[f"model/{number}"] for number in range(len(self.model.variables))]
         self._each_epoch(self.rows)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        # By now Keras has put an average of the weights in their place, unless EarlyStopping has restored its best.
+        if not any(getattr(other, "best_weights", None) for other in self._others):
+            for variable, value in zip(self.model.variables, self._trained, strict=True):
+                variable.assign(value)
 
     def _variables(self) -> Mapping[str, list[Any]]:
         # All variables of the model: the seeds of its dropout layers are among them.

@@ -11,15 +11,18 @@ import pytest
 
 from edgecnn import backbones
 from edgecnn.training.fit import (
+    Stage,
     _schedule,
     class_weights,
+    compile_model,
     epoch_order,
+    fit,
     keep_winner,
     picture_weights,
     targets,
     unfreeze,
 )
-from edgecnn.training.options import Optimization
+from edgecnn.training.options import Machine, Optimization
 from edgecnn_runtime.errors import UsageError
 
 
@@ -114,6 +117,28 @@ def test_the_winner_on_validation_is_kept():
         candidates = {"trained": [np.array([[trained]], np.float32)], "start": [np.array([[start]], np.float32)]}
         assert keep_winner(model, candidates, measure) == winner
         assert weight() == {"start": start, "trained": trained}[winner]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["at once", "resumed after its last epoch"])
+def test_an_average_of_the_weights_does_not_take_the_place_of_those_trained(tmp_path, again):
+    """An average that has hardly moved, and weights that have."""
+    import keras
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+    options = Optimization(optimizer="sgd", learning_rate=1.0, epochs=5, averaging=0.9999, patience=0)
+
+    def batch(epoch: int, number: int):
+        return np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), np.ones(2, np.float32)
+
+    stage = Stage("stage", 4, batch, lambda: (0.0, 1.0), tmp_path)
+    for _ in range(1 + again):
+        model.set_weights([np.zeros((2, 2), np.float32), np.zeros(2, np.float32)])
+        compile_model(model, options, Machine(), stage.steps)
+        fit(model, stage, options, lambda done, total: None, lambda rows: None)
+    trained = model.get_weights()[0].copy()
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    averaged = model.get_weights()[0]
+    assert 0 < 3 * averaged[0, 0] < trained[0, 0]  # Keras' average begins after the first step
 
 
 def test_a_missing_gpu_is_one_line(shapes, refused, tmp_path):
