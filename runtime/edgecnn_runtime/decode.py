@@ -50,10 +50,11 @@ def read_picture(path: str | Path) -> Picture:
 def read_bytes(path: str | Path) -> bytes:
     """The bytes of a picture file. Raises PictureError when it is missing, too large or not a file."""
     try:
-        size_mb = os.path.getsize(path) / 1e6
-        if size_mb > MAX_FILE_MB:
-            raise PictureError(f"{path}: {size_mb:.0f} MB is more than a picture may have ({MAX_FILE_MB} MB)")
-        return Path(path).read_bytes()
+        with open(path, "rb", buffering=0) as file:
+            size_mb = os.fstat(file.fileno()).st_size / 1e6
+            if size_mb > MAX_FILE_MB:
+                raise PictureError(f"{path}: {size_mb:.0f} MB is more than a picture may have ({MAX_FILE_MB} MB)")
+            return file.readall()
     except OSError as error:
         raise PictureError(f"{path}: cannot be read: {error.strerror}") from error
 
