@@ -19,7 +19,7 @@ _KEPT = {
     "refitted": "kept: the tuned backbone with a head fitted to it again, best on validation",
     "trained": "kept: the tuned weights, best on validation",
     "averaged": "kept: the average of the tuned weights, best on validation",
-    "lightly": "kept: what light augmentation gave; strong augmentation did not win on validation",
+    "soup": "kept: the average of several tunings, best on validation",
     "start": "kept: the head on the frozen backbone; tuning it did not win on validation (try more --epochs)",
 }
 

@@ -121,6 +121,9 @@ class Tuning(Checked):
     train_size: int = option(
         0, "Side of the pictures that the backbone is tuned on, in px; 0: the input's.", low=0, high=4096
     )
+    soup: int = option(
+        1, "How many tunings, each with chances of its own, have their weights averaged (a model soup).", low=1, high=16
+    )
     fine_tuning_rate: float = option(1e-5, "Learning rate of the second part of recipe course.", low=1e-8, high=1.0)
 
     def __post_init__(self) -> None:

@@ -36,12 +36,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "standard": {**_TUNED, "weight_decay": 0.02, "epochs": 8, "averaging": 0.99, "unfreeze": "top"},
     "best": {
         **_TUNED,
-        "weight_decay": 0.05,
-        "epochs": 20,
+        "learning_rate": 2e-4,
+        "weight_decay": 0.02,
+        "epochs": 8,
+        "averaging": 0.99,
         "randaugment": 9.0,
         "mixup": 0.2,
         "cutmix": 1.0,
-        "averaging": 0.998,
+        "soup": 4,
     },
     "scratch": {
         **_LIGHT,
@@ -81,9 +83,10 @@ FEW_OF_A_CLASS = 15
 MANY_PICTURES = 20_000
 # Beyond this many pictures an epoch teaches more than repeating it: standard then makes fewer epochs.
 STANDARD_VIEWS = 30_000
-# Where the backbone is tuned, pictures are smaller by this than what it was pretrained with: half the pixels, and so
-# about half the time. Of `standard` the input is so too, on the device; `best` has the whole size there.
-TUNED_SIZE_FRACTION = 5 / 7
+# Of the size that the backbone was pretrained with. `standard`: half the pixels, and so about half the time, in
+# training and on the device. `best`: the whole picture, padded, with as many pixels on its object as a crop would have.
+INPUT_SIZES = {"standard": 5 / 7, "best": 9 / 7}
+TUNED_SIZE = 7 / 9  # of the input of `best`: for most backbones the size that they were pretrained with
 _SIZE_STEP_PX = 32
 
 _OWN = ("recipe", "backbone", "weights", "size", "fit", "crop_fraction", "filter", "seed", "views")
@@ -135,14 +138,15 @@ def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int
         raise UsageError(
             f"--recipe: no such recipe: {unknown(recipe, ['auto', *PRESETS])} (auto, {', '.join(PRESETS)})"
         )
-    own_size = _smaller(backbone.size_px, backbone) if recipe == "standard" else backbone.size_px
-    size = _whole(given, "size", own_size, 8, 4096)
     merged = {**PRESETS[recipe], **_by_size(recipe, sum(pictures.values())), **given}
     # Networks without published weights may end in dense layers, whose weights depend on the size, as flatten's do.
-    if recipe == "best" and backbone.imagenet is not None and merged.get("pooling") != "flatten":
-        smaller = _smaller(size, backbone)
+    any_size = backbone.imagenet is not None and merged.get("pooling") != "flatten"
+    share = INPUT_SIZES.get(recipe, 1.0) if any_size or recipe == "standard" else 1.0
+    size = _whole(given, "size", _scaled(backbone.size_px, share, backbone), 8, 4096)
+    if recipe == "best" and any_size:
+        smaller = _scaled(size, TUNED_SIZE, backbone)
         merged = {"train_size": smaller if smaller < size else 0, **merged}
-    fit = _text(given, "fit", "crop")
+    fit = _text(given, "fit", "pad" if recipe == "best" and "crop_fraction" not in given else "crop")
     if fit not in get_args(Fit):
         raise UsageError(f"--fit is crop, squash or pad (received: {fit})")
     views = _whole(given, "views", 0, 0, 50)
@@ -158,6 +162,8 @@ def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int
     }
     if views and groups["augmentation"] == Augmentation():
         groups["augmentation"] = _VIEWS
+    if groups["tuning"].soup > 1 and recipe not in TUNING_RECIPES:
+        raise UsageError(f"--soup is for the recipes {' and '.join(TUNING_RECIPES)} (received: {recipe})")
     if groups["tuning"].train_size:
         _check_train_size(groups["tuning"].train_size, recipe, size, backbone, groups["head"].pooling)
     if groups["head"].output == "sigmoid" and len(pictures) != 2:
@@ -187,10 +193,12 @@ def _choose(weights: str, pictures: Mapping[str, int]) -> tuple[str, str]:
     return "standard", "because that is enough to tune the backbone; --recipe fast is much quicker"
 
 
-def _smaller(size: int, backbone: backbones.Backbone) -> int:
-    """The side in px at which the backbone is tuned instead of `size`; at most that."""
-    smaller = round(size * TUNED_SIZE_FRACTION / _SIZE_STEP_PX) * _SIZE_STEP_PX
-    return min(size, max(smaller, backbone.min_size_px))
+def _scaled(size: int, share: float, backbone: backbones.Backbone) -> int:
+    """About so much of a side in px, and not beyond it by the rounding."""
+    if share == 1.0:
+        return size
+    scaled = max(round(size * share / _SIZE_STEP_PX) * _SIZE_STEP_PX, backbone.min_size_px)
+    return max(size, scaled) if share > 1 else min(size, scaled)
 
 
 def _check_train_size(train_size: int, recipe: str, size: int, backbone: backbones.Backbone, pooling: str) -> None:

@@ -2,7 +2,8 @@
 
 fast      the frozen backbone runs once, in the device's engine; the head is trained on its features
 standard  fast, then the backbone is tuned with it, and the head fitted again on what the backbone has become
-best      standard, and on from there, longer and with strong augmentation, on smaller pictures than the input's
+best      standard, several times over, lightly and strongly augmented, on smaller pictures than the input's; and the
+          mean of the weights before the head is fitted again
 scratch   the whole network from random weights
 course    as the textbooks have it: the head in front of the frozen backbone, then the last layers at a low rate
 
@@ -53,7 +54,7 @@ FLOAT_STEP = 6  # every which picture is also seen by the float backbone
 # int8 features that are farther off than this are noise and teach the head nothing.
 MAX_RELATIVE_ERROR = 0.7
 
-LIGHT_EPOCHS, LIGHT_AVERAGING = 8, 0.99  # of the first tuning of `best`: as `standard` has them
+SEEDS = 2**31  # more than a config's seed can be: every tuning of a run has one of its own
 MIN_COPIES = 0.01  # share of near-duplicates below which nothing worth telling could be feigned
 
 Progress = Callable[[str, int, int], None]
@@ -124,12 +125,13 @@ def train(job: Job) -> tuple[Indexes, Probabilities]:
         _stage(job, "head", lambda: head_on_features(job, "head", config.optimization, config.head))
     elif config.recipe in TUNING_RECIPES:
         _stage(job, "head", lambda: head_on_features(job, "head", beside_tuning(config), HeadOptions()))
-        before = "head"
-        for name, options, augmentation in tunings(config):
-            again = f"{name}-refit"
-            _stage(job, name, partial(whole, job, name, config.tuning.unfreeze, options, augmentation))
-            _stage(job, again, partial(refit, job, again, before))
-            before = again
+        for name, seed, augmentation in tunings(config):
+            _restore(job, "head")  # each begins there
+            tune = partial(whole, job, name, config.tuning.unfreeze, config.optimization, augmentation, seed)
+            _stage(job, name, tune)
+        if config.tuning.soup > 1:
+            _stage(job, "soup", lambda: average_weights(job, [name for name, *_ in tunings(config)]))
+        _stage(job, "refit", lambda: refit(job))
     elif config.recipe == "scratch":
         _stage(job, "network", lambda: whole(job, "network", "all", config.optimization))
     else:
@@ -166,15 +168,26 @@ def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
     job.each_epoch(job.history)
 
 
-def tunings(config: Config) -> list[tuple[str, Optimization, Augmentation]]:
-    """How the backbone is tuned, one time after the other: of ``best`` first as ``standard`` does it, since strong
-    augmentation needs more pictures than some have, and validation decides."""
-    strong = ("backbone", config.optimization, config.augmentation)
-    if config.recipe != "best":
-        return [strong]
-    own = config.optimization
-    lightly = replace(own, epochs=min(own.epochs, LIGHT_EPOCHS), averaging=min(own.averaging, LIGHT_AVERAGING))
-    return [("light", lightly, replace(config.augmentation, randaugment=0.0, mixup=0.0, cutmix=0.0)), strong]
+def tunings(config: Config) -> list[tuple[str, int, Augmentation]]:
+    """How often the backbone is tuned: names, seeds and augmentations. Of several every other one goes without strong
+    augmentation, which needs more pictures than some have."""
+    lightly = replace(config.augmentation, randaugment=0.0, mixup=0.0, cutmix=0.0)
+    return [
+        (f"backbone{number}", config.seed + number * SEEDS, lightly if number % 2 else config.augmentation)
+        for number in range(config.tuning.soup)
+    ]
+
+
+def average_weights(job: Job, names: Sequence[str]) -> Rows:
+    """The mean of what the stages of these names made of the weights: of tunings that began at the same weights it is
+    often better than any, and costs the device nothing (Wortsman et al. 2022, "Model soups")."""
+    kept = []
+    for name in names:
+        _restore(job, name)
+        kept.append(job.model.get_weights())
+    job.model.set_weights([np.mean(own, axis=0, dtype=np.float64) for own in zip(*kept, strict=True)])
+    job.notes["kept"] = "soup"
+    return []
 
 
 def beside_tuning(config: Config) -> Optimization:
@@ -315,26 +328,28 @@ def _fit_head(
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
-def batches(job: Job, options: Optimization, augmentation: Augmentation) -> tuple[int, Callable[[int, int], Batch]]:
+def batches(
+    job: Job, options: Optimization, augmentation: Augmentation, seed: int
+) -> tuple[int, Callable[[int, int], Batch]]:
     """How many batches an epoch has, and the function that makes one of augmented training pictures: (epoch, number)
     to ``(N, H, W, 3)`` float32 RGB 0-255, targets, weights. It depends on the seed and its arguments alone."""
-    config, pictures = job.config, job.pictures
+    pictures = job.pictures
     size = job.tuned.input_shape[1:3]
     train = pictures.of("train")
     weights = class_weights(pictures.truth[train], job.classes, options.balance)
 
     def batch(epoch: int, number: int) -> Batch:
-        rng = np.random.default_rng((config.seed, epoch))
+        rng = np.random.default_rng((seed, epoch))
         order = epoch_order(train, pictures.truth, options.balance, rng)
         chosen = order[number * options.batch_size : (number + 1) * options.batch_size]
         views = [
             augment(
                 np.asarray(pictures.pixels[i]), augmentation,
-                np.random.default_rng((config.seed, epoch, number, place)), *size,
+                np.random.default_rng((seed, epoch, number, place)), *size,
             )
             for place, i in enumerate(chosen)
         ]  # fmt: skip
-        rng = np.random.default_rng((config.seed, epoch, number))
+        rng = np.random.default_rng((seed, epoch, number))
         pixels, wanted = mix(np.stack(views).astype(np.float32), job.targets(chosen), augmentation, rng)
         return pixels, wanted, picture_weights(wanted, weights)
 
@@ -350,25 +365,32 @@ def measure(job: Job) -> tuple[float, float]:
     return float(-np.log(np.maximum(of_truth, 1e-7)).mean()), float((probabilities.argmax(1) == truth).mean())
 
 
-def refit(job: Job, name: str, before: str) -> Rows:
+def refit(job: Job) -> Rows:
     """The head once more on features, now of the tuned backbone.
 
     It was tuned on mixed and distorted pictures with a loss for them, by a backbone that kept moving; and it has not
-    seen what quantization does to the tuned backbone. Kept is what wins on validation: that, the tuned head, or what
-    the stage `before` the tuning gave.
+    seen what quantization does to the tuned backbone. Kept is what wins on validation: that, the tuned head, or the
+    head on the backbone as it was.
     """
     tuned = job.model.get_weights()
-    rows = head_on_features(job, name, beside_tuning(job.config), HeadOptions())
+    rows = head_on_features(job, "refit", beside_tuning(job.config), HeadOptions())
     candidates = {"refitted": job.model.get_weights(), job.notes.get("kept", "trained"): tuned}
-    _restore(job, before)
-    candidates["start" if before == "head" else "lightly"] = job.model.get_weights()
+    _restore(job, "head")
+    candidates["start"] = job.model.get_weights()
     job.notes["kept"] = keep_winner(job.model, candidates, lambda: measure(job))
     return rows
 
 
-def whole(job: Job, name: str, layers: str, options: Optimization, augmentation: Augmentation | None = None) -> Rows:
+def whole(
+    job: Job,
+    name: str,
+    layers: str,
+    options: Optimization,
+    augmentation: Augmentation | None = None,
+    seed: int | None = None,
+) -> Rows:
     """Head and some or all layers of the backbone, on a new random view of every picture in every epoch, by the
-    config's augmentation or another.
+    config's augmentation and seed or others.
 
     With an average of the weights, it or the weights as trained are kept, whichever wins on validation. That is always
     at the input's size; training may be at a smaller one, since random crops show objects larger than whole pictures
@@ -376,7 +398,7 @@ def whole(job: Job, name: str, layers: str, options: Optimization, augmentation:
     """
     config, model = job.config, job.tuned
     unfreeze(job.network, layers, normalization=config.recipe == "scratch")
-    steps, batch = batches(job, options, augmentation or config.augmentation)
+    steps, batch = batches(job, options, augmentation or config.augmentation, config.seed if seed is None else seed)
     before = job.history.copy()
     stage_number = 1 + int(before[-1]["stage"]) if before else 1
     epochs_done = 0

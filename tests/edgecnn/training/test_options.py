@@ -91,13 +91,15 @@ def test_features_of_very_many_pictures_are_few(recipe):
     ("given", "size", "train_size"),
     [
         ({"recipe": "standard"}, 160, 0),
-        ({"recipe": "best"}, 224, 160),
+        ({"recipe": "standard", "backbone": "efficientnet_lite1"}, 160, 0),
+        ({"recipe": "best"}, 288, 224),
+        ({"recipe": "best", "backbone": "efficientnet_lite1"}, 320, 256),
         ({"recipe": "best", "size": 160}, 160, 128),
         ({"recipe": "best", "size": 33}, 33, 32),
         ({"recipe": "best", "size": 32}, 32, 0),
         ({"recipe": "best", "size": 128, "backbone": "inception_v3"}, 128, 96),
         ({"recipe": "best", "size": 75, "backbone": "inception_v3"}, 75, 0),
-        ({"recipe": "best", "train_size": 0}, 224, 0),
+        ({"recipe": "best", "train_size": 0}, 288, 0),
         ({"recipe": "best", "train_size": 100, "size": 100}, 100, 100),
         ({"recipe": "best", "pooling": "flatten"}, 224, 0),
         ({"recipe": "best", "backbone": "alexnet"}, 227, 0),
@@ -105,17 +107,32 @@ def test_features_of_very_many_pictures_are_few(recipe):
         ({"recipe": "fast", "train_size": 0}, 224, 0),
     ],
 )
-def test_best_has_the_whole_size_and_is_tuned_at_a_smaller_one(given, size, train_size):
+def test_best_has_a_larger_input_and_is_tuned_at_a_smaller_size(given, size, train_size):
     config, _ = make_config(Path("photos"), given, MANY)
     assert (config.height, config.width, config.tuning.train_size) == (size, size, train_size)
 
 
 @pytest.mark.parametrize(
+    ("given", "fit"),
+    [
+        ({"recipe": "standard"}, "crop"),
+        ({"recipe": "best"}, "pad"),
+        ({"recipe": "best", "fit": "crop"}, "crop"),
+        ({"recipe": "best", "crop_fraction": 0.9}, "crop"),
+    ],
+)
+def test_best_sees_whole_pictures_unless_told_otherwise(given, fit):
+    assert make_config(Path("photos"), given, MANY)[0].preprocessing.fit == fit
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"recipe": "fast", "soup": 2}, r"--soup is for the recipes standard and best \(received: fast\)"),
+        ({"recipe": "best", "soup": 0}, r"--soup must lie in \[1, 16\] \(received: 0\)"),
         ({"recipe": "standard", "train_size": 161}, "efficientnet_lite0 is 0 or from 32 to the input's 160"),
-        ({"recipe": "best", "train_size": 31}, "efficientnet_lite0 is 0 or from 32 to the input's 224"),
-        ({"recipe": "best", "backbone": "xception", "train_size": 64}, "xception is 0 or from 71 to the input's 299"),
+        ({"recipe": "best", "train_size": 31}, "efficientnet_lite0 is 0 or from 32 to the input's 288"),
+        ({"recipe": "best", "backbone": "xception", "train_size": 64}, "xception is 0 or from 71 to the input's 384"),
         ({"recipe": "best", "train_size": -1}, r"--train-size must lie in \[0, 4096\]"),
         ({"recipe": "best", "train_size": "small"}, "--train-size is a int"),
         ({"recipe": "best", "train_size": 64, "pooling": "flatten"}, "does not go with --pooling flatten"),
@@ -125,7 +142,7 @@ def test_best_has_the_whole_size_and_is_tuned_at_a_smaller_one(given, size, trai
         ),
     ],
 )
-def test_train_size_where_it_cannot_be_is_one_line(given, message):
+def test_train_size_and_soup_where_they_cannot_be_are_one_line(given, message):
     with pytest.raises(UsageError, match=message) as raised:
         make_config(Path("photos"), given, MANY)
     assert "\n" not in str(raised.value)

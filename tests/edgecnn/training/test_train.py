@@ -203,16 +203,51 @@ def test_near_duplicates_stay_on_one_side_and_the_gain_of_tearing_them_is_told(d
     assert feigned["random"] >= feigned["grouped"]
 
 
-@pytest.mark.parametrize("recipe", ["standard", "best"])
-def test_best_goes_on_from_what_standard_does_without_strong_augmentation(config, tmp_path, recipe):
+def test_of_several_tunings_each_has_chances_of_its_own_and_every_other_one_is_gentle(config, tmp_path):
     strong = Augmentation(flip="horizontal", randaugment=9.0, mixup=0.2, cutmix=1.0)
-    wanted = config(tmp_path, recipe=recipe, augmentation=strong, optimization=Optimization(epochs=20, averaging=0.998))
-    first, *others = tunings(wanted)
-    if recipe == "standard":
-        assert (first, others) == (("backbone", wanted.optimization, strong), [])
-    else:
-        assert others == [("backbone", wanted.optimization, strong)]
-        assert first == ("light", Optimization(epochs=8, averaging=0.99), Augmentation(flip="horizontal"))
+    light = Augmentation(flip="horizontal")
+    wanted = config(tmp_path, recipe="best", augmentation=strong, tuning=Tuning(soup=3), seed=5)
+    names, seeds, augmentations = zip(*tunings(wanted), strict=True)
+    assert (len(set(names)), seeds[0], len(set(seeds))) == (3, 5, 3)
+    assert augmentations == (strong, light, strong)
+    assert not set(seeds) & {seed for _, seed, _ in tunings(replace(wanted, seed=6))}
+
+
+@pytest.mark.slow
+def test_the_mean_of_several_tunings_from_the_same_beginning_is_what_the_head_is_fitted_on(
+    shapes, config, tmp_path, monkeypatch
+):
+    begun, tuned, candidates = [], [], []
+    tune = recipes.whole
+
+    def spy(job, *words):
+        begun.append(job.model.get_weights())
+        rows = tune(job, *words)
+        tuned.append(job.model.get_weights())
+        return rows
+
+    def refitted_wins(model, given, measure):
+        candidates.append(given)
+        model.set_weights(given["refitted"])
+        return "refitted"
+
+    monkeypatch.setattr(recipes, "whole", spy)
+    monkeypatch.setattr(recipes, "keep_winner", refitted_wins)
+    options = Optimization(epochs=1, batch_size=16, patience=0, learning_rate=1e-3)
+    wanted = config(
+        shapes, backbone="mobilenet", height=32, width=32, recipe="best", tuning=Tuning(soup=2), optimization=options
+    )
+    train_run(wanted, tmp_path / "run", False, 2)
+    backbone = slice(0, -2)  # the head's kernel and bias come last
+    assert len(begun) == len(tuned) == 2
+    for start, again, one, other, mean in zip(*begun, *tuned, candidates[-1]["soup"], strict=True):
+        np.testing.assert_array_equal(start, again)
+        np.testing.assert_allclose(mean, (one.astype(np.float64) + other) / 2, rtol=1e-6, atol=1e-12)
+    assert any((one != other).any() for one, other in zip(*tuned, strict=True))
+    kept = load_model(read_run(tmp_path / "run")).get_weights()
+    for mean, given in zip(candidates[-1]["soup"][backbone], kept[backbone], strict=True):
+        np.testing.assert_array_equal(mean, given)
+    assert any((one != other).any() for one, other in zip(candidates[-1]["soup"][-2:], kept[-2:], strict=True))
 
 
 @pytest.mark.slow
@@ -245,7 +280,7 @@ def test_best_tunes_on_smaller_pictures_and_is_measured_on_whole_ones(shapes, co
     assert any((one != other).any() for one, other in zip(kept[0]["start"], model.get_weights(), strict=True))
     val = pictures.of("val")
     probabilities = predict(model, [pictures.pixels[i] for i in val])[np.arange(len(val)), pictures.truth[val]]
-    last = max(epoch for epoch, stage in enumerate(run.history["stage"]) if stage == 4)  # the refit of the head is 5
+    last = max(epoch for epoch, stage in enumerate(run.history["stage"]) if stage == 2)  # the refit of the head is 3
     assert run.history["val_loss"][last] == pytest.approx(-np.log(np.maximum(probabilities, 1e-7)).mean(), rel=1e-4)
     assert "64 x 64 px, crop; tuned at 32 px" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
