@@ -172,9 +172,10 @@ def tunings(config: Config) -> list[tuple[str, int, Augmentation]]:
     """How often the backbone is tuned: names, seeds and augmentations. Of several every other one goes without strong
     augmentation, which needs more pictures than some have."""
     lightly = replace(config.augmentation, randaugment=0.0, mixup=0.0, cutmix=0.0)
+    names = ["backbone", *(f"backbone{number}" for number in range(2, config.tuning.soup + 1))]
     return [
-        (f"backbone{number}", config.seed + number * SEEDS, lightly if number % 2 else config.augmentation)
-        for number in range(config.tuning.soup)
+        (name, config.seed + number * SEEDS, lightly if number % 2 else config.augmentation)
+        for number, name in enumerate(names)
     ]
 
 
