@@ -84,8 +84,9 @@ class Checkpoint(keras.callbacks.Callback):  # type: ignore[misc]
         note = {
             "rows": self.rows,
             "stopped": bool(self.model.stop_training),
+            # Not min_delta: Keras gives it its sign in the first epoch after every beginning.
             "others": [
-                {name: value for name, value in vars(other).items() if isinstance(value, int | float)}
+                {k: value for k, value in vars(other).items() if isinstance(value, int | float) and k != "min_delta"}
                 for other in self._others
             ],
         }

@@ -43,7 +43,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "randaugment": 9.0,
         "mixup": 0.2,
         "cutmix": 1.0,
-        "soup": 4,
+        "soup": 3,
     },
     "scratch": {
         **_LIGHT,

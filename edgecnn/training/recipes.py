@@ -169,12 +169,12 @@ def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
 
 
 def tunings(config: Config) -> list[tuple[str, int, Augmentation]]:
-    """How often the backbone is tuned: names, seeds and augmentations. Of several every other one goes without strong
-    augmentation, which needs more pictures than some have."""
+    """How often the backbone is tuned: names, seeds and augmentations. Of several the first, third, ... go without
+    strong augmentation, which needs more pictures than some have."""
     lightly = replace(config.augmentation, randaugment=0.0, mixup=0.0, cutmix=0.0)
     names = ["backbone", *(f"backbone{number}" for number in range(2, config.tuning.soup + 1))]
     return [
-        (name, config.seed + number * SEEDS, lightly if number % 2 else config.augmentation)
+        (name, config.seed + number * SEEDS, lightly if len(names) > 1 and number % 2 == 0 else config.augmentation)
         for number, name in enumerate(names)
     ]
 

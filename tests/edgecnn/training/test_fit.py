@@ -141,6 +141,42 @@ def test_an_average_of_the_weights_does_not_take_the_place_of_those_trained(tmp_
     assert 0 < 3 * averaged[0, 0] < trained[0, 0]  # Keras' average begins after the first step
 
 
+@pytest.mark.parametrize(("schedule", "patience"), [("plateau", 0), ("constant", 3)])
+def test_a_resumed_training_still_knows_what_counts_as_lower(tmp_path, schedule, patience):
+    """A validation loss that sinks, but by less than what counts."""
+    import keras
+
+    options = Optimization(schedule=schedule, patience=patience, min_delta=0.001, epochs=6, optimizer="sgd")
+
+    def batch(epoch: int, number: int):
+        return np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), np.ones(2, np.float32)
+
+    def train(folder, dies_in=None):
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
+        losses = iter(1.0 - 1e-5 * epoch for epoch in range(options.epochs))
+
+        def measure():
+            loss = next(losses)
+            if dies_in is not None and loss <= 1.0 - 1e-5 * dies_in:
+                raise KeyboardInterrupt
+            return loss, 0.5
+
+        folder.mkdir(exist_ok=True)
+        stage = Stage("stage", 1, batch, measure, folder)
+        if (folder / "stage.npz").exists():
+            next(losses)
+        compile_model(model, options, Machine(), stage.steps)
+        rows = fit(model, stage, options, lambda done, total: None, lambda rows: None)
+        return [row["learning_rate"] for row in rows]
+
+    whole = train(tmp_path / "whole")
+    assert len(whole) == (6 if schedule == "plateau" else 4)
+    assert len(set(whole)) == (2 if schedule == "plateau" else 1)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "resumed", dies_in=1)
+    assert train(tmp_path / "resumed") == whole
+
+
 def test_a_missing_gpu_is_one_line(shapes, refused, tmp_path):
     words = ("--backbone", "basic_cnn", "--size", 32, "--devices", "gpu:0,1", "--json")
     assert "TensorFlow sees 0 GPU(s)" in refused("train", shapes, "--out", tmp_path / "run", *words)

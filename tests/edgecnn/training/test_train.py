@@ -203,13 +203,14 @@ def test_near_duplicates_stay_on_one_side_and_the_gain_of_tearing_them_is_told(d
     assert feigned["random"] >= feigned["grouped"]
 
 
-def test_of_several_tunings_each_has_chances_of_its_own_and_every_other_one_is_gentle(config, tmp_path):
+def test_of_several_tunings_each_has_chances_of_its_own_and_the_second_is_strong(config, tmp_path):
     strong = Augmentation(flip="horizontal", randaugment=9.0, mixup=0.2, cutmix=1.0)
     light = Augmentation(flip="horizontal")
     wanted = config(tmp_path, recipe="best", augmentation=strong, tuning=Tuning(soup=3), seed=5)
     names, seeds, augmentations = zip(*tunings(wanted), strict=True)
     assert (len(set(names)), seeds[0], len(set(seeds))) == (3, 5, 3)
-    assert augmentations == (strong, light, strong)
+    assert augmentations == (light, strong, light)
+    assert tunings(replace(wanted, tuning=Tuning(soup=1))) == [("backbone", 5, strong)]
     assert not set(seeds) & {seed for _, seed, _ in tunings(replace(wanted, seed=6))}
 
 
