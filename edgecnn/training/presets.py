@@ -85,8 +85,8 @@ MANY_PICTURES = 20_000
 STANDARD_VIEWS = 30_000
 # Of the size that the backbone was pretrained with. `standard`: half the pixels, and so about half the time, in
 # training and on the device. `best`: the whole picture, padded, with as many pixels on its object as a crop would have.
-INPUT_SIZES = {"standard": 5 / 7, "best": 9 / 7}
-TUNED_SIZE = 7 / 9  # of the input of `best`: for most backbones the size that they were pretrained with
+INPUT_FRACTIONS = {"standard": 5 / 7, "best": 9 / 7}
+TUNED_FRACTION = 7 / 9  # of the input of `best`: for most backbones the size that they were pretrained with
 _SIZE_STEP_PX = 32
 
 _OWN = ("recipe", "backbone", "weights", "size", "fit", "crop_fraction", "filter", "seed", "views")
@@ -141,10 +141,10 @@ def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int
     merged = {**PRESETS[recipe], **_by_size(recipe, sum(pictures.values())), **given}
     # Networks without published weights may end in dense layers, whose weights depend on the size, as flatten's do.
     any_size = backbone.imagenet is not None and merged.get("pooling") != "flatten"
-    share = INPUT_SIZES.get(recipe, 1.0) if any_size or recipe == "standard" else 1.0
+    share = INPUT_FRACTIONS.get(recipe, 1.0) if any_size or recipe == "standard" else 1.0
     size = _whole(given, "size", _scaled(backbone.size_px, share, backbone), 8, 4096)
     if recipe == "best" and any_size:
-        smaller = _scaled(size, TUNED_SIZE, backbone)
+        smaller = _scaled(size, TUNED_FRACTION, backbone)
         merged = {"train_size": smaller if smaller < size else 0, **merged}
     fit = _text(given, "fit", "pad" if recipe == "best" and "crop_fraction" not in given else "crop")
     if fit not in get_args(Fit):
@@ -194,7 +194,7 @@ def _choose(weights: str, pictures: Mapping[str, int]) -> tuple[str, str]:
 
 
 def _scaled(size: int, share: float, backbone: backbones.Backbone) -> int:
-    """About so much of a side in px, and not beyond it by the rounding."""
+    """About so much of a side in px; rounding makes no larger share less than the side, and no smaller one more."""
     if share == 1.0:
         return size
     scaled = max(round(size * share / _SIZE_STEP_PX) * _SIZE_STEP_PX, backbone.min_size_px)

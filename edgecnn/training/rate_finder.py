@@ -44,7 +44,7 @@ def find_rate(job: Job) -> tuple[Losses, float]:
         model = job.tuned
         everything = config.recipe == "scratch"
         unfreeze(job.network, "all" if everything else config.tuning.unfreeze, normalization=everything)
-        steps, batch = batches(job, options, job.config.augmentation, job.config.seed)
+        steps, batch = batches(job, options)
     compile_model(model, options, config.machine, STEPS)
     losses: Losses = []
     average = 0.0

@@ -41,7 +41,7 @@ from edgecnn.training.fit import (
     watchers,
 )
 from edgecnn.training.head import add_pooling, build, build_head, by_class, fold, predict, standardization
-from edgecnn.training.options import Augmentation, HeadOptions, Optimization
+from edgecnn.training.options import HeadOptions, Optimization
 from edgecnn.training.run import MEASURED_OF_TRAIN, SPLITS, TUNING_RECIPES, Config
 
 if TYPE_CHECKING:
@@ -125,12 +125,12 @@ def train(job: Job) -> tuple[Indexes, Probabilities]:
         _stage(job, "head", lambda: head_on_features(job, "head", config.optimization, config.head))
     elif config.recipe in TUNING_RECIPES:
         _stage(job, "head", lambda: head_on_features(job, "head", beside_tuning(config), HeadOptions()))
-        for name, seed, augmentation in tunings(config):
+        for name, own in tunings(config):
             _restore(job, "head")  # each begins there
-            tune = partial(whole, job, name, config.tuning.unfreeze, config.optimization, augmentation, seed)
+            tune = partial(whole, replace(job, config=own), name, config.tuning.unfreeze, config.optimization)
             _stage(job, name, tune)
         if config.tuning.soup > 1:
-            _stage(job, "soup", lambda: average_weights(job, [name for name, *_ in tunings(config)]))
+            _stage(job, "soup", lambda: average_weights(job, [name for name, _ in tunings(config)]))
         _stage(job, "refit", lambda: refit(job))
     elif config.recipe == "scratch":
         _stage(job, "network", lambda: whole(job, "network", "all", config.optimization))
@@ -168,14 +168,16 @@ def _stage(job: Job, name: str, work: Callable[[], Rows]) -> None:
     job.each_epoch(job.history)
 
 
-def tunings(config: Config) -> list[tuple[str, int, Augmentation]]:
-    """How often the backbone is tuned: names, seeds and augmentations. Of several the first, third, ... go without
-    strong augmentation, which needs more pictures than some have."""
+def tunings(config: Config) -> list[tuple[str, Config]]:
+    """How often the backbone is tuned: names, and configs with seed and augmentation. Of several the first, third, ...
+    go without strong augmentation, which needs more pictures than some have."""
+    if config.tuning.soup == 1:
+        return [("backbone", config)]
     lightly = replace(config.augmentation, randaugment=0.0, mixup=0.0, cutmix=0.0)
-    names = ["backbone", *(f"backbone{number}" for number in range(2, config.tuning.soup + 1))]
+    augmentations = [lightly, config.augmentation]
     return [
-        (name, config.seed + number * SEEDS, lightly if len(names) > 1 and number % 2 == 0 else config.augmentation)
-        for number, name in enumerate(names)
+        (f"backbone{n + 1}", replace(config, seed=config.seed + n * SEEDS, augmentation=augmentations[n % 2]))
+        for n in range(config.tuning.soup)
     ]
 
 
@@ -329,29 +331,27 @@ def _fit_head(
     return [{name: float(value) for name, value in row.items()} for row in rows]
 
 
-def batches(
-    job: Job, options: Optimization, augmentation: Augmentation, seed: int
-) -> tuple[int, Callable[[int, int], Batch]]:
+def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], Batch]]:
     """How many batches an epoch has, and the function that makes one of augmented training pictures: (epoch, number)
     to ``(N, H, W, 3)`` float32 RGB 0-255, targets, weights. It depends on the seed and its arguments alone."""
-    pictures = job.pictures
+    config, pictures = job.config, job.pictures
     size = job.tuned.input_shape[1:3]
     train = pictures.of("train")
     weights = class_weights(pictures.truth[train], job.classes, options.balance)
 
     def batch(epoch: int, number: int) -> Batch:
-        rng = np.random.default_rng((seed, epoch))
+        rng = np.random.default_rng((config.seed, epoch))
         order = epoch_order(train, pictures.truth, options.balance, rng)
         chosen = order[number * options.batch_size : (number + 1) * options.batch_size]
         views = [
             augment(
-                np.asarray(pictures.pixels[i]), augmentation,
-                np.random.default_rng((seed, epoch, number, place)), *size,
+                np.asarray(pictures.pixels[i]), config.augmentation,
+                np.random.default_rng((config.seed, epoch, number, place)), *size,
             )
             for place, i in enumerate(chosen)
         ]  # fmt: skip
-        rng = np.random.default_rng((seed, epoch, number))
-        pixels, wanted = mix(np.stack(views).astype(np.float32), job.targets(chosen), augmentation, rng)
+        rng = np.random.default_rng((config.seed, epoch, number))
+        pixels, wanted = mix(np.stack(views).astype(np.float32), job.targets(chosen), config.augmentation, rng)
         return pixels, wanted, picture_weights(wanted, weights)
 
     return -(-len(train) // options.batch_size), batch
@@ -382,16 +382,8 @@ def refit(job: Job) -> Rows:
     return rows
 
 
-def whole(
-    job: Job,
-    name: str,
-    layers: str,
-    options: Optimization,
-    augmentation: Augmentation | None = None,
-    seed: int | None = None,
-) -> Rows:
-    """Head and some or all layers of the backbone, on a new random view of every picture in every epoch, by the
-    config's augmentation and seed or others.
+def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
+    """Head and some or all layers of the backbone, on a new random view of every picture in every epoch.
 
     With an average of the weights, it or the weights as trained are kept, whichever wins on validation. That is always
     at the input's size; training may be at a smaller one, since random crops show objects larger than whole pictures
@@ -399,7 +391,7 @@ def whole(
     """
     config, model = job.config, job.tuned
     unfreeze(job.network, layers, normalization=config.recipe == "scratch")
-    steps, batch = batches(job, options, augmentation or config.augmentation, config.seed if seed is None else seed)
+    steps, batch = batches(job, options)
     before = job.history.copy()
     stage_number = 1 + int(before[-1]["stage"]) if before else 1
     epochs_done = 0

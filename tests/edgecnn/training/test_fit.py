@@ -119,6 +119,10 @@ def test_the_winner_on_validation_is_kept():
         assert weight() == {"start": start, "trained": trained}[winner]
 
 
+def _two_pictures(epoch: int, number: int):
+    return np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), np.ones(2, np.float32)
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["at once", "resumed after its last epoch"])
 def test_an_average_of_the_weights_does_not_take_the_place_of_those_trained(tmp_path, again):
     """An average that has hardly moved, and weights that have."""
@@ -127,10 +131,7 @@ def test_an_average_of_the_weights_does_not_take_the_place_of_those_trained(tmp_
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
     options = Optimization(optimizer="sgd", learning_rate=1.0, epochs=5, averaging=0.9999, patience=0)
 
-    def batch(epoch: int, number: int):
-        return np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), np.ones(2, np.float32)
-
-    stage = Stage("stage", 4, batch, lambda: (0.0, 1.0), tmp_path)
+    stage = Stage("stage", 4, _two_pictures, lambda: (0.0, 1.0), tmp_path)
     for _ in range(1 + again):
         model.set_weights([np.zeros((2, 2), np.float32), np.zeros(2, np.float32)])
         compile_model(model, options, Machine(), stage.steps)
@@ -148,9 +149,6 @@ def test_a_resumed_training_still_knows_what_counts_as_lower(tmp_path, schedule,
 
     options = Optimization(schedule=schedule, patience=patience, min_delta=0.001, epochs=6, optimizer="sgd")
 
-    def batch(epoch: int, number: int):
-        return np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32), np.ones(2, np.float32)
-
     def train(folder, dies_in=None):
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation="softmax")])
         losses = iter(1.0 - 1e-5 * epoch for epoch in range(options.epochs))
@@ -162,7 +160,7 @@ def test_a_resumed_training_still_knows_what_counts_as_lower(tmp_path, schedule,
             return loss, 0.5
 
         folder.mkdir(exist_ok=True)
-        stage = Stage("stage", 1, batch, measure, folder)
+        stage = Stage("stage", 1, _two_pictures, measure, folder)
         if (folder / "stage.npz").exists():
             next(losses)
         compile_model(model, options, Machine(), stage.steps)

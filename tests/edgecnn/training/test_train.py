@@ -207,19 +207,33 @@ def test_of_several_tunings_each_has_chances_of_its_own_and_the_second_is_strong
     strong = Augmentation(flip="horizontal", randaugment=9.0, mixup=0.2, cutmix=1.0)
     light = Augmentation(flip="horizontal")
     wanted = config(tmp_path, recipe="best", augmentation=strong, tuning=Tuning(soup=3), seed=5)
-    names, seeds, augmentations = zip(*tunings(wanted), strict=True)
+    names, configs = zip(*tunings(wanted), strict=True)
+    seeds = [own.seed for own in configs]
     assert (len(set(names)), seeds[0], len(set(seeds))) == (3, 5, 3)
-    assert augmentations == (light, strong, light)
-    assert tunings(replace(wanted, tuning=Tuning(soup=1))) == [("backbone", 5, strong)]
-    assert not set(seeds) & {seed for _, seed, _ in tunings(replace(wanted, seed=6))}
+    assert [own.augmentation for own in configs] == [light, strong, light]
+    assert not set(seeds) & {own.seed for _, own in tunings(replace(wanted, seed=6))}
+    alone = replace(wanted, tuning=Tuning(soup=1))
+    assert tunings(alone) == [("backbone", alone)]
+
+
+def _let_win(monkeypatch, name):
+    """The weights of this name win on validation; gives the list in which all candidates will stand."""
+    seen = []
+
+    def keep(model, candidates, measure):
+        seen.append(candidates)
+        model.set_weights(candidates[name])
+        return name
+
+    monkeypatch.setattr(recipes, "keep_winner", keep)
+    return seen
 
 
 @pytest.mark.slow
 def test_the_mean_of_several_tunings_from_the_same_beginning_is_what_the_head_is_fitted_on(
     shapes, config, tmp_path, monkeypatch
 ):
-    begun, tuned, candidates = [], [], []
-    tune = recipes.whole
+    begun, tuned, tune = [], [], recipes.whole
 
     def spy(job, *words):
         begun.append(job.model.get_weights())
@@ -227,13 +241,8 @@ def test_the_mean_of_several_tunings_from_the_same_beginning_is_what_the_head_is
         tuned.append(job.model.get_weights())
         return rows
 
-    def refitted_wins(model, given, measure):
-        candidates.append(given)
-        model.set_weights(given["refitted"])
-        return "refitted"
-
     monkeypatch.setattr(recipes, "whole", spy)
-    monkeypatch.setattr(recipes, "keep_winner", refitted_wins)
+    candidates = _let_win(monkeypatch, "refitted")
     options = Optimization(epochs=1, batch_size=16, patience=0, learning_rate=1e-3)
     wanted = config(
         shapes, backbone="mobilenet", height=32, width=32, recipe="best", tuning=Tuning(soup=2), optimization=options
@@ -253,19 +262,14 @@ def test_the_mean_of_several_tunings_from_the_same_beginning_is_what_the_head_is
 
 @pytest.mark.slow
 def test_best_tunes_on_smaller_pictures_and_is_measured_on_whole_ones(shapes, config, tmp_path, monkeypatch):
-    seen, kept = set(), []
+    seen = set()
 
     def seeing(pixels, options, rng, height, width):
         seen.add((*pixels.shape[:2], height, width))
         return augment(pixels, options, rng, height, width)
 
-    def tuning_wins(model, candidates, measure):
-        kept.append(candidates)
-        model.set_weights(candidates["trained"])
-        return "trained"
-
     monkeypatch.setattr(recipes, "augment", seeing)
-    monkeypatch.setattr(recipes, "keep_winner", tuning_wins)
+    kept = _let_win(monkeypatch, "trained")
     options = Optimization(epochs=1, batch_size=16, patience=0, learning_rate=1e-4)
     tuning = Tuning(train_size=32)
     train_run(
