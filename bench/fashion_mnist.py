@@ -55,6 +55,7 @@ def main() -> int:
     parser = arguments(__doc__)
     parser.add_argument("--source", type=Path, default=SOURCE)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="of so many; a night may be too short for all")
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--epochs", type=int, default=24)
     options, more = parser.parse_known_args()
@@ -64,7 +65,7 @@ def main() -> int:
         write_pictures(options.source, folder / "data")
         words = [word for pair in OPTIONS.items() for word in pair]
         words += ["--size", str(options.size), "--epochs", str(options.epochs), *more]
-        for seed in range(options.seeds):
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
             done = edgecnn(
                 "train", folder / "data", "--backbone", BACKBONE, "--weights", "none", *words, "--seed", str(seed),
                 "--out", folder / f"run{seed}", "--json", environment={"EDGECNN_CACHE": str(folder / "cache")},

@@ -112,14 +112,16 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--recipes", default="fast,standard,best")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0, help="of so many; a night may be too short for all")
     parser.add_argument("--tutorial-epochs", type=int, default=TUTORIAL_EPOCHS, help="fewer, for trying")
     options = parser.parse_args()
     recipes = options.recipes.split(",")
     if unknown := set(recipes) - TARGETS.keys():
         parser.error(f"no such recipe: {min(unknown)}")
-    trainings = [train_recipe(options.data, recipe, 0) for recipe in recipes]
+    first, *others = range(options.first_seed, options.first_seed + options.seeds)
+    trainings = [train_recipe(options.data, recipe, first) for recipe in recipes]
     tutorial = train_tutorial(options.data, options.tutorial_epochs)  # between the others, as the machine may change
-    trainings += [train_recipe(options.data, recipe, seed) for seed in range(1, options.seeds) for recipe in recipes]
+    trainings += [train_recipe(options.data, recipe, seed) for seed in others for recipe in recipes]
     return finish(report(trainings, tutorial, options.tutorial_epochs), options.out)
 
 

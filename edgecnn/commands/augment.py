@@ -24,7 +24,7 @@ def augment(
     recipe: Annotated[str | None, typer.Option(help="Whose augmentation to begin with. Default: standard.")] = None,
     config: Annotated[Path | None, typer.Option(help="A TOML file of options; those typed here win.")] = None,
     size: Annotated[int | None, typer.Option(help="Input side in px. Default: the recipe's.")] = None,
-    fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: crop.")] = None,
+    fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: the recipe's.")] = None,
     filter: Annotated[
         list[str] | None, typer.Option(help="gray, equalize, clahe, gaussian, median, canny; repeated, in this order.")
     ] = None,

@@ -31,8 +31,8 @@ def compare(
     ] = None,
     recipe: Annotated[str, typer.Option(help="One recipe for all.")] = "fast",
     weights: Annotated[str, typer.Option(help="imagenet or none.")] = "imagenet",
-    size: Annotated[int | None, typer.Option(help="One input side in px for all. Default: each its own.")] = None,
-    fit: Annotated[str, typer.Option(help="crop, squash or pad.")] = "crop",
+    size: Annotated[int | None, typer.Option(help="One input side in px for all. Default: the recipe's.")] = None,
+    fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="One split and seed for all.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")] = False,
     **options: Any,
@@ -55,8 +55,8 @@ def compare(
     if len(names) < 2:
         raise UsageError(f"--backbones names two or more, with commas between (received: {backbones})")
     counts = Counter(picture.label for picture in read_dataset(data).pictures)
-    own = {"recipe": recipe, "weights": weights, "fit": fit, "seed": seed, **({"size": size} if size else {})}
-    typed = {**own, **{name: value for name, value in options.items() if value is not None}}
+    own = {"recipe": recipe, "weights": weights, "size": size, "fit": fit, "seed": seed}
+    typed = {name: value for name, value in {**own, **options}.items() if value is not None}
     configs = [make_config(data, {**typed, "backbone": name}, counts)[0] for name in names]
     folder = out or Path("runs", f"compare-{Path(configs[0].data).stem}")
     found = []

@@ -40,8 +40,8 @@ def train(
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="See 'edgecnn backbones'. Default: efficientnet_lite0.")] = None,
     weights: Annotated[str | None, typer.Option(help="imagenet, none, or a file. Default: imagenet.")] = None,
-    size: Annotated[int | None, typer.Option(help="Input side in px. Default: the backbone's.")] = None,
-    fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: crop.")] = None,
+    size: Annotated[int | None, typer.Option(help="Input side in px. Default: the recipe's.")] = None,
+    fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: the recipe's.")] = None,
     crop_fraction: Annotated[
         float | None, typer.Option(help="Part of the shorter side that --fit crop keeps. Default: 1.")
     ] = None,

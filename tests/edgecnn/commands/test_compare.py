@@ -50,6 +50,15 @@ def test_compared_networks_have_runs_artifacts_and_a_page(here, shapes, tmp_path
     assert "holds a run with other settings" in other.stderr
 
 
+@pytest.mark.long
+def test_compared_networks_see_pictures_as_their_recipe_has_it(here, shapes, tmp_path):
+    words = ("--weights", "none", "--recipe", "best", "--size", 32, "--epochs", 1, "--soup", 1)
+    done = here("compare", shapes, "--backbones", "basic_cnn,lenet5", "--out", tmp_path / "both", *words)
+    assert done.returncode == 0, done.stderr
+    for name in ("basic_cnn", "lenet5"):
+        assert read_run(tmp_path / "both" / name).config.preprocessing.fit == "pad"
+
+
 def test_one_backbone_is_no_comparison(shapes, refused, tmp_path):
     assert "names two or more" in refused("compare", shapes, "--backbones", "lenet5,", code=2)
     assert "did you mean" in refused("compare", shapes, "--backbones", "lenet5,mobilenet_v9", code=2)
