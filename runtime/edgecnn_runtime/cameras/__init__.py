@@ -116,6 +116,8 @@ def open_camera(source: str, options: Options | None = None) -> Camera:
         EdgecnnError: there is no such camera or file, or it cannot be opened.
     """
     options = options or Options()
+    if not source.strip():
+        raise EdgecnnError("the camera's name is empty; it is a number, a video file, a folder, a URL or KIND:…")
     kind, _, rest = source.partition(":")
     if kind in kinds():
         return _module(kind).connect(rest, options)
@@ -130,9 +132,11 @@ def open_camera(source: str, options: Options | None = None) -> Camera:
 
 def shown(source: str) -> str:
     """A source as it may be printed: without user, password and parameters of its URLs, where secrets stand."""
-    source = re.sub(r"(?<=://)\S*@", "***@", source)
-    source = re.sub(r"(://[^\s?]*\?)\S+", r"\1***", source)
-    return re.sub(r"\b(user-id|user-pw|password)=\S+", r"\1=***", source)  # properties in GStreamer's pipelines
+    # A password may hold anything, blanks and "@" too; hiding too much does no harm.
+    source = re.sub(r"([A-Za-z][\w+.-]+:/{1,2}).*@", r"\1***@", source)
+    source = re.sub(r"([A-Za-z][\w+.-]+:/{1,2}[^\s?#]*[?#])\S+", r"\1***", source)
+    # In paths, as some network cameras have them, and properties in GStreamer's pipelines.
+    return re.sub(r"""(?i)((?:user[\w-]*|pass\w*|pwd|token|secret)=)(?:"[^"]*"|'[^']*'|\S)+""", r"\1***", source)
 
 
 def _module(kind: str) -> CameraModule:

@@ -16,6 +16,7 @@ Rotation = Literal[0, 90, 180, 270]
 Flip = Literal["none", "horizontal", "vertical", "both"]
 
 _MAX_SIDE_PX = 8192
+_MIN_FPS, _MAX_FPS = 0.001, 1000
 _ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _FLIPS = {"horizontal": 1, "vertical": 0, "both": -1}  # cv2.flip's codes
 
@@ -55,8 +56,8 @@ class Options:
         if self.resolution is not None and not all(1 <= side <= _MAX_SIDE_PX for side in self.resolution):
             width, height = self.resolution
             raise UsageError(f"a resolution is 1 to {_MAX_SIDE_PX} px on a side (received: {width}x{height})")
-        if self.fps is not None and not 0 < self.fps <= 1000:
-            raise UsageError(f"fps are more than 0 and at most 1000 (received: {self.fps})")
+        if self.fps is not None and not _MIN_FPS <= self.fps <= _MAX_FPS:
+            raise UsageError(f"fps are {_MIN_FPS} to {_MAX_FPS} (received: {self.fps})")
         if self.rotation not in get_args(Rotation):
             raise UsageError(f"a rotation is 0, 90, 180 or 270 degrees (received: {self.rotation})")
         if self.flip not in get_args(Flip):

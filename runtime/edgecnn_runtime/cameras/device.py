@@ -9,6 +9,7 @@ import sys
 
 import cv2
 
+from edgecnn_runtime.cameras import shown
 from edgecnn_runtime.cameras._opencv import OpenCvCamera, silence
 from edgecnn_runtime.cameras._options import Options
 from edgecnn_runtime.errors import EdgecnnError
@@ -25,7 +26,8 @@ def connect(source: str, options: Options) -> OpenCvCamera:
     # Asked anew each time: what is plugged in again may have another number, behind the same /dev/v4l/by-id/ name.
     number = _number(source)
     if number is None:
-        raise EdgecnnError(f"{source}: no such camera; plug it in, or name another ({_found()})")
+        name = shown(source) or "device:"
+        raise EdgecnnError(f"{name}: no such camera; plug it in, or name another ({_found()})")
     # On Linux V4L2 alone: with a GStreamer build OpenCV would take that, which ignores the settings below.
     capture = cv2.VideoCapture(number, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
     if not capture.isOpened():

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edgecnn_runtime.cameras import shown
 from edgecnn_runtime.cameras._options import Options
 from edgecnn_runtime.dataset import picture_files
 from edgecnn_runtime.decode import Picture, read_picture
@@ -22,12 +23,13 @@ def claims(source: str) -> bool:
 
 def connect(source: str, options: Options) -> FolderCamera:
     """Lists a folder's pictures, those of the folders in it too. Raises EdgecnnError."""
-    if not Path(source).is_dir():
-        raise EdgecnnError(f"{source}: no such folder")
+    name = shown(source) or "folder:"
+    if not source or not Path(source).is_dir():
+        raise EdgecnnError(f"{name}: no such folder (found: {'a file' if Path(source).is_file() else 'nothing'})")
     files = picture_files(Path(source))
     if not files:
-        raise EdgecnnError(f"{source}: no pictures in this folder (found: 0 files)")
-    return FolderCamera(source, files, options.fps or _FPS)
+        raise EdgecnnError(f"{name}: no pictures in this folder (found: 0 files)")
+    return FolderCamera(name, files, options.fps or _FPS)
 
 
 class FolderCamera:

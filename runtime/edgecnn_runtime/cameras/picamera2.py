@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
+from edgecnn_runtime.cameras import shown
 from edgecnn_runtime.cameras._options import Options
 from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError, first_line
@@ -25,9 +27,11 @@ def claims(source: str) -> bool:
 
 def connect(source: str, options: Options) -> PiCamera:
     """Opens and starts a camera module by its number, 0 where none is given. Raises EdgecnnError."""
-    name = f"picamera2:{source or 0}"
+    name = f"picamera2:{shown(source) or 0}"
     if not (source or "0").isdecimal():
-        raise EdgecnnError(f"{name}: a camera module is named by its number, as picamera2:0 (received: {source})")
+        raise EdgecnnError(
+            f"{name}: a camera module is named by its number, as picamera2:0 (received: {shown(source)})"
+        )
     # picamera2 and libcamera print of every camera; both read these when they are imported.
     os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:FATAL")
     os.environ.setdefault("PICAMERA2_LOG_LEVEL", "50")
@@ -41,7 +45,10 @@ def connect(source: str, options: Options) -> PiCamera:
             f"(received: {first_line(error)})"
         ) from error
     number = int(source or 0)
-    known = len(Picamera2.global_camera_info())
+    try:
+        known = len(Picamera2.global_camera_info())
+    except Exception as error:  # libcamera raises whatever it likes
+        raise EdgecnnError(f"{name}: libcamera cannot list the cameras (received: {first_line(error)})") from error
     if number >= known:
         raise EdgecnnError(f"{name}: no such camera module; check its cable (found: {known})")
     device = None
@@ -52,9 +59,10 @@ def connect(source: str, options: Options) -> PiCamera:
         controls = {} if options.fps is None else {"FrameRate": options.fps}
         device.configure(device.create_video_configuration(main=main, controls=controls))
         device.start()
-    except Exception as error:  # libcamera raises whatever it likes
+    except Exception as error:
         if device is not None:
-            device.close()
+            with contextlib.suppress(Exception):
+                device.close()
         causes = [error, error.__cause__, error.__context__]
         reason = "; ".join(first_line(cause) for cause in causes if isinstance(cause, Exception))
         raise EdgecnnError(
@@ -77,17 +85,17 @@ class PiCamera:
         """See `edgecnn_runtime.cameras.Camera`."""
         try:
             request = self._device.capture_request(wait=_READ_TIMEOUT_S)
+            try:
+                picture: np.ndarray[Any, np.dtype[np.uint8]] = request.make_array("main")
+                taken_ns = request.get_metadata().get("SensorTimestamp")
+            finally:
+                request.release()  # the camera has only a few buffers
         except TimeoutError as error:
             raise EdgecnnError(
                 f"{self.name}: gives no picture; is its cable loose? (received: none in {_READ_TIMEOUT_S:g} s)"
             ) from error
         except Exception as error:
             raise EdgecnnError(f"{self.name}: stopped (received: {first_line(error)})") from error
-        try:
-            picture: np.ndarray[Any, np.dtype[np.uint8]] = request.make_array("main")
-            taken_ns = request.get_metadata().get("SensorTimestamp")
-        finally:
-            request.release()  # the camera has only a few buffers
         now_s = time.monotonic()
         if taken_ns is None:
             return picture, now_s
@@ -97,4 +105,5 @@ class PiCamera:
 
     def close(self) -> None:
         """Stops the camera and frees it."""
-        self._device.close()
+        with contextlib.suppress(Exception):  # one that is gone cannot be told to stop
+            self._device.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 
+from edgecnn_runtime.cameras import shown
 from edgecnn_runtime.cameras._opencv import OpenCvCamera, silence
 from edgecnn_runtime.cameras._options import Options
 from edgecnn_runtime.errors import EdgecnnError
@@ -19,8 +20,9 @@ def claims(source: str) -> bool:
 
 def connect(source: str, options: Options) -> OpenCvCamera:
     """Opens a video file. Raises EdgecnnError."""
+    name = shown(source) or "video:"
     if not Path(source).is_file():
-        raise EdgecnnError(f"{source}: no such video file")
+        raise EdgecnnError(f"{name}: no such video file (found: {'a folder' if os.path.isdir(source) else 'nothing'})")
     silence()
     # FFmpeg alone: OpenCV's other readers print, and take a picture's name for that of a numbered series. The path
     # is made absolute since FFmpeg would take the beginning of "a:b.avi" for a protocol.
@@ -28,6 +30,7 @@ def connect(source: str, options: Options) -> OpenCvCamera:
     if not capture.isOpened():
         capture.release()
         raise EdgecnnError(
-            f"{source}: not a video, damaged, or of a kind that OpenCV does not read; save it as MP4 (H.264) or AVI"
+            f"{name}: not a video, damaged, or of a kind that OpenCV does not read; save it as MP4 (H.264) or AVI "
+            f"(received: {os.path.getsize(source):,} bytes)"
         )
-    return OpenCvCamera(capture, source, live=False)
+    return OpenCvCamera(capture, name, live=False)

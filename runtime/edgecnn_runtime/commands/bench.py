@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -49,6 +50,8 @@ def bench(
     from edgecnn_runtime.artifact import read_artifact
     from edgecnn_runtime.timing import measure_start, remarks, time_artifacts
 
+    if seconds is not None and not math.isfinite(seconds):
+        raise UsageError(f"--seconds is a number of seconds (received: {seconds})")
     data, frame = _picture(picture, resolution)
     paths = list(dict.fromkeys(artifacts))
     opened = [read_artifact(path) for path in paths]

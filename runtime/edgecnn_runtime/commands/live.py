@@ -118,8 +118,15 @@ def live(
     wants_page = (host, port, token_file) != (None, None, None)
     check_outputs(view, jsonl, wants_page, snapshots, snapshot_label)
     lines = None if jsonl in (None, "-") else Path(str(jsonl))
-    for path in (None if append else lines, video, stats):
-        if path is not None and path.is_file() and not overwrite:
+    if append and lines is None:
+        raise UsageError("--append adds to a file; name it with --jsonl")
+    files = [path for path in (lines, video, stats) if path is not None]
+    if len({path.resolve() for path in files}) < len(files):
+        raise UsageError("--jsonl, --video and --stats need a file each")
+    for path in files:
+        if path.is_dir():
+            raise EdgecnnError(f"{path} is a folder; name a file")
+        if path.is_file() and not overwrite and not (append and path == lines):
             raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
 
     def load() -> Classifier:
@@ -177,6 +184,7 @@ def live(
             add(Snapshots(snapshots, snapshot_label or []))
         if manager := open_manager():
             add(manager)
+        stack.callback(source.stop)  # before anything is closed: each may take its time, and together two seconds
         signals.running = True
         summary = run(file, source, views, tuning, frames, signals.stop)
         if stats is not None:

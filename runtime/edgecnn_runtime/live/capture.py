@@ -8,6 +8,7 @@ with open_frames("0") as frames:
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
@@ -78,6 +79,10 @@ class Frames(ABC):
     @abstractmethod
     def health(self) -> Health:
         """How the source is now."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Lets the source end while the caller closes something else. Does not wait; `close` is still needed."""
 
     @abstractmethod
     def close(self) -> None:
@@ -175,6 +180,9 @@ class Every(Frames):
         """See `Frames`."""
         return Health(bad=self._reader.bad)
 
+    def stop(self) -> None:
+        """See `Frames`. Nothing goes on by itself."""
+
     def close(self) -> None:
         """See `Frames`."""
         self._reader.camera.close()
@@ -196,6 +204,7 @@ class Newest(Frames):
         self._connect, self._reader = connect, _Reader(camera, options)
         self._changed = threading.Condition()
         self._stop = threading.Event()
+        self._join_until_s = math.inf
         self._newest: Frame | None = None
         self._failure: Exception | None = None
         self._started = self._ended = False
@@ -233,10 +242,15 @@ class Newest(Frames):
                 state = "hung"
             return Health(state, self._detail, self._dropped, self._reader.bad, self._reconnections)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         """See `Frames`."""
         self._stop.set()
-        self._thread.join(_JOIN_S)
+        self._join_until_s = min(self._join_until_s, time.monotonic() + _JOIN_S)
+
+    def close(self) -> None:
+        """See `Frames`."""
+        self.stop()
+        self._thread.join(max(0.0, self._join_until_s - time.monotonic()))
 
     def _run(self) -> None:
         try:

@@ -15,7 +15,9 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises EdgecnnError, which says why it cannot be had."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server((str(address[0]), port), family=family, backlog=64)
+        # "::" is every address, of both kinds, on Windows and BSD too.
+        both = address[0] == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((str(address[0]), port), family=family, backlog=64, dualstack_ipv6=both)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise EdgecnnError(f"port {port} of {host} is taken already; choose another with --port") from error

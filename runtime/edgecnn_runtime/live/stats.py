@@ -38,7 +38,7 @@ class Stats:
     Attributes:
         frames: classified so far.
         seconds: since the run began, waiting for the camera included.
-        fps: frames per second over the last 30, everything included.
+        fps: frames per second over the last 30, everything included; 0 while the camera is lost.
         frame_age_ms: from the capture of the last frame until its decision was there.
         age_ms, inference_ms: percentiles; at most half a second old while the run goes on.
         health: of the source.
@@ -106,12 +106,12 @@ class Statistics:
         self._timed = 0
 
     def now(self, health: Health) -> Stats:
-        """The state at this moment, with percentiles of all frames up to it."""
+        """The state at this moment, with percentiles of all frames up to it; a camera that gives none has no speed."""
         last = self._stats
         return Stats(
             last.frames,
             self._clock() - self._start_s,
-            last.fps,
+            0.0 if health.state in ("lost", "hung") else last.fps,
             last.frame_age_ms,
             self._percentiles(0),
             self._percentiles(1),

@@ -14,6 +14,8 @@ class Picamera2:
 
     @staticmethod
     def global_camera_info():
+        if os.environ.get("STAND_IN") == "no list":
+            raise RuntimeError("libcamera: pipeline handler gone")
         return [{"Model": "imx708", "Num": 0}]
 
     def __init__(self, camera_num=0):
@@ -40,6 +42,8 @@ class Picamera2:
 
     def close(self):
         self.calls.append(("close",))
+        if os.environ.get("STAND_IN") == "torn":
+            raise RuntimeError("Camera is gone")
 
 
 class Request:
@@ -51,6 +55,8 @@ class Request:
 
     def make_array(self, name):
         assert name == "main"
+        if os.environ.get("STAND_IN") == "torn":
+            raise ValueError("cannot reshape array")
         width, height = self.camera.size
         picture = np.zeros((height, width, 3), np.uint8)
         picture[..., 0] = 200  # blue comes first in what picamera2 calls RGB888

@@ -27,6 +27,19 @@ def test_what_no_kind_claims_is_one_line_that_names_them() -> None:
         open_camera("98765")
 
 
+@pytest.mark.parametrize("source", ["", " ", "video:", "folder:", "device:", "url:"])
+def test_a_source_without_a_name_is_refused_and_not_the_current_folder(source: str) -> None:
+    with pytest.raises(EdgecnnError, match=rf"^{source.strip() or 'the camera'}"):
+        open_camera(source)
+
+
+@pytest.mark.parametrize("kind", ["device", "folder", "gstreamer", "picamera2", "url", "video"])
+def test_a_kind_that_does_not_take_a_url_does_not_print_its_password(kind: str) -> None:
+    with pytest.raises(EdgecnnError) as error:
+        open_camera(f"{kind}:rtsp://me:secret@127.0.0.1:9/x")
+    assert "secret" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
@@ -38,6 +51,11 @@ def test_what_no_kind_claims_is_one_line_that_names_them() -> None:
             "rtspsrc location=rtsp://me:secret@cam/a user-pw=secret ! appsink",
             "rtspsrc location=rtsp://***@cam/a user-pw=*** ! appsink",
         ),
+        ("rtsp://me:se cret@cam/a", "rtsp://***@cam/a"),
+        ("rtsp:/me:secret@cam/a", "rtsp:/***@cam/a"),
+        ("rtsp://cam/user=admin_password=se_cret_channel=1.sdp", "rtsp://cam/user=***"),
+        ("http://cam/a#token=secret", "http://cam/a#***"),
+        ('rtspsrc user-pw="se cret" ! appsink', "rtspsrc user-pw=*** ! appsink"),
         ("a folder/vidéo?.mp4", "a folder/vidéo?.mp4"),
     ],
 )
@@ -96,6 +114,7 @@ def test_a_region_always_keeps_a_pixel(
         ("0x480", None, 0, "none", None),
         ("9000x480", None, 0, "none", None),
         (None, 0.0, 0, "none", None),
+        (None, 1e-300, 0, "none", None),
         (None, float("nan"), 0, "none", None),
         (None, None, 45, "none", None),
         (None, None, 0, "sideways", None),

@@ -56,6 +56,14 @@ def test_a_busy_camera_a_silent_one_and_one_that_is_not_there_are_one_line(
     monkeypatch.setenv("STAND_IN", "silent")
     with pytest.raises(EdgecnnError, match=r"^picamera2:0: gives no picture"):
         camera.read()
+    monkeypatch.setenv("STAND_IN", "torn")
+    with pytest.raises(EdgecnnError, match=r"^picamera2:0: stopped \(received: cannot reshape array\)$"):
+        camera.read()
+    assert stand_in.Request.held == 0
+    camera.close()
+    monkeypatch.setenv("STAND_IN", "no list")
+    with pytest.raises(EdgecnnError, match=r"^picamera2:0: libcamera cannot list .*handler gone"):
+        open_camera("picamera2:0")
     monkeypatch.setenv("STAND_IN", "busy")
     with pytest.raises(EdgecnnError, match=r"one program at a time.*received: .*resource busy"):
         open_camera("picamera2:0")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from edgecnn_runtime.cameras import open_camera
+from edgecnn_runtime.cameras.url import open_timeout_s
 from edgecnn_runtime.errors import EdgecnnError
 
 STREAM_FRAMES = 12
@@ -47,8 +48,11 @@ def stream() -> Iterator[str]:
 
 @pytest.mark.parametrize("path", ["", "/stall"])
 def test_a_stream_that_breaks_off_or_stalls_is_an_error_without_the_password(stream: str, path: str) -> None:
-    camera, received = open_camera(stream + path), []
+    source = stream + path
+    first_s = open_timeout_s(source)
+    camera, received = open_camera(source), []
     assert camera.live
+    assert open_timeout_s(source) < first_s, "a camera that is back but does not answer yet is asked again soon"
     before = time.monotonic()
     try:
         while True:
@@ -96,6 +100,7 @@ def test_a_recording_behind_a_url_ends(tmp_path: Path) -> None:
         ("rtsp://127.0.0.1:9/x?pwd=secret", r"^rtsp://127.0.0.1:9/x\?\*\*\*: no video there"),
         ("url:rtsp://127.0.0.1:9/x", "no video there"),
         ("http://me:secret@127.0.0.1:99999/x", "no address"),
+        ("http://me:secret@cam..local/x", "no video there; .*received: .*label"),
         ("nonsense://127.0.0.1/x", "no video there"),
     ],
 )

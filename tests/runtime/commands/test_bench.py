@@ -102,6 +102,7 @@ def test_a_picture_of_one_s_own(tiny_artifact: Path, tmp_path: Path) -> None:
         (["--resolution", "big"], 2, "--resolution is WIDTHxHEIGHT"),
         (["--resolution", "64x48", "--picture", "a.jpg"], 2, "--picture and --resolution exclude one another"),
         (["--threads", "0"], 2, "--threads"),
+        (["--seconds", "nan"], 2, "--seconds is a number of seconds (received: nan)"),
     ],
 )
 def test_errors_are_one_line(tiny_artifact: Path, words: list[str], code: int, said: str) -> None:

@@ -117,6 +117,10 @@ def test_below_the_threshold_there_is_no_label(tiny_artifact: Path, tmp_path: Pa
         (["--camera", "fake:", "--jsonl", "{tmp}/no/out.jsonl"], 1, "out.jsonl: cannot be written: No such file"),
         (["--camera", "fake:", "--stats", "{tmp}/taken"], 1, "taken exists already; add --overwrite"),
         (["--camera", "http://me:secret@127.0.0.1:9/x"], 1, "http://***@127.0.0.1:9/x: no video there"),
+        (["--camera", ""], 1, "the camera's name is empty"),
+        (["--camera", "fake:", "--append"], 2, "--append adds to a file; name it with --jsonl"),
+        (["--jsonl", "{tmp}/a", "--stats", "{tmp}/./a", "--overwrite"], 2, "need a file each"),
+        (["--camera", "fake:", "--video", "{tmp}"], 1, "is a folder; name a file"),
         (["--frames", "0"], 2, "--frames"),
         (["--size", "32"], 2, "--size, --range and --labels"),
     ],
@@ -177,6 +181,11 @@ def test_a_full_disk_ends_it_with_one_line_and_the_other_files_whole(tiny_artifa
     assert done.stderr.splitlines()[-1] == "edgecnn: error: /dev/full: cannot be written: No space left on device"
     assert "Traceback" not in done.stderr
     assert json.loads(stats.read_text("utf-8"))["frames"] == 1
+    with Path("/dev/full").open("w") as full:
+        words = command(tiny_artifact, "--camera", "fake:", "--frames", 5)
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "edgecnn: error: stdout: cannot be written: No space left on device"
 
 
 def test_all_outputs_at_once_and_only_with_overwrite_again(tiny_artifact: Path, tmp_path: Path) -> None:

@@ -294,6 +294,17 @@ def test_a_token_is_made_and_printed_where_somebody_sees_it(tiny_artifact: Path)
             assert connection.getresponse().status == 303
 
 
+def test_every_address_is_of_both_kinds(tiny_artifact: Path, tmp_path: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    file = tmp_path / "token"
+    file.write_text(TOKEN)
+    with running(tiny_artifact, "--host", "::", "--token-file", file) as page:
+        for address in ("127.0.0.1", "::1", urlsplit(page.url).hostname or ""):
+            with socket.create_connection((address, page.address[1]), timeout=20):
+                pass
+
+
 def test_a_pipe_and_json_lines_need_no_port_and_load_no_server(tiny_artifact: Path) -> None:
     program, *words = command(tiny_artifact, "--camera", "fake:", "--frames", 2)
     for more in ((), ("--jsonl", "-")):
@@ -499,6 +510,8 @@ def test_a_hostile_label_is_text_and_nothing_overflows_a_phone(
         assert tab.get("document.documentElement.scrollWidth") == 360
         tab.until(f"document.getElementById('label').textContent === {labels[1]!r}")
         assert tab.get("document.documentElement.scrollWidth") == 360
+        tab.get("document.documentElement.style.fontSize = '200%'")
+        assert tab.get("document.documentElement.scrollWidth") == 360, "with letters twice as large"
         assert tab.complaints() == []
 
 
@@ -524,5 +537,7 @@ def test_a_lost_camera_is_said_and_its_last_picture_stays(tiny_artifact: Path, b
         tab = browser.tab(page.url)
         tab.until("document.getElementById('trouble').textContent === 'camera lost, trying again'")
         assert tab.get("document.getElementById('trouble').hidden") is False
+        tab.until("document.getElementById('fps').textContent === '0.0'")
+        assert tab.get("document.getElementById('label').classList.contains('old')"), "an answer to a past picture"
         late = browser.tab(page.url)
         late.until("document.getElementById('picture').naturalWidth === 640")

@@ -61,6 +61,9 @@ class Given(Frames):
     def health(self) -> Health:
         return Health("lost", dropped=2)
 
+    def stop(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

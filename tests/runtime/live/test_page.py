@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
+import socket
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
@@ -19,6 +23,7 @@ from edgecnn_runtime.live.decision import Decision, Rules
 from edgecnn_runtime.live.loop import Tuning
 from edgecnn_runtime.live.observation import Observation
 from edgecnn_runtime.live.stats import Stats
+from edgecnn_runtime.live.views import page_server
 from edgecnn_runtime.live.views.page import Feed, PageView
 
 
@@ -93,3 +98,24 @@ def test_nothing_is_encoded_for_nobody_and_the_last_picture_stays(
     page.close()
     with pytest.raises(EdgecnnError, match="the page's server has ended"):
         page.show(one)
+
+
+def test_who_connects_and_asks_nothing_loses_the_place(tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_server, "_REQUEST_S", 0.5)
+    classifier = Classifier.load(tiny_artifact)
+    page = PageView(Model(0, tiny_artifact.name, classifier.contract), Tuning(Rules.of(classifier)), port=0)
+    address = ("127.0.0.1", urlsplit(page.url).port or 0)
+    with (
+        socket.create_connection(address, 20) as silent,
+        socket.create_connection(address, 20) as slow,
+        contextlib.closing(http.client.HTTPConnection(*address, timeout=20)) as viewer,
+    ):
+        slow.sendall(b"GET /state HTTP")
+        viewer.connect()
+        its_own = viewer.sock
+        for _ in range(2):
+            viewer.request("GET", "/state")
+            answer = viewer.getresponse()
+            assert (answer.status, answer.read()[:1], viewer.sock) == (200, b"{", its_own)
+            assert (silent.recv(1), slow.recv(1)) == (b"", b"")
+    page.close()

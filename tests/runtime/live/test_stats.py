@@ -43,6 +43,9 @@ def test_ages_speed_and_health_are_those_of_the_clock() -> None:
     document = json.loads(json.dumps(last.document()))
     assert document["age_ms"] == {"p50": 50.5, "p95": 95.05, "p99": 99.01}
     assert (document["dropped"], document["reconnections"], document["state"]) == (3, 1, "ok")
+    assert last.fps == pytest.approx(10)
+    for state in ("lost", "hung"):
+        assert statistics.now(Health(state)).fps == 0, "what gives nothing has no speed"
 
 
 def test_memory_does_not_grow_and_old_frames_are_forgotten() -> None:

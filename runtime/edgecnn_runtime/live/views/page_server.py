@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgecnn_runtime.errors import UsageError
 from edgecnn_runtime.live.artifact import Model
@@ -39,6 +40,8 @@ _BOARD_S = 2.0
 _STOP_S = 0.05
 _MAX_BODY = 1000
 _MAX_CONNECTIONS = 64
+_REQUEST_S = 10.0  # who connects and asks nothing for so long takes a place that others need
+_GRACE_S = 0.3
 
 # Nothing is fetched from elsewhere, shown inside another site, kept, or told to others.
 _HEADERS = {
@@ -52,13 +55,25 @@ _HEADERS = {
 }
 
 
+class _Protocol(H11Protocol):
+    """Closes a connection on which nothing is asked; uvicorn itself waits for ever for a first request."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(_REQUEST_S, self._close_unasked)
+
+    def _close_unasked(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+
 async def serve(app: ASGIApp, feed: Feed, listening: socket.socket, stop: threading.Event) -> None:
-    """Serves until `stop` is set, then for at most a second more."""
+    """Serves until `stop` is set, then as long as it takes to end what is being answered, half a second at most."""
     feed.attach()
     config = uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -68,7 +83,7 @@ async def serve(app: ASGIApp, feed: Feed, listening: socket.socket, stop: thread
         server_header=False,
         limit_concurrency=_MAX_CONNECTIONS,
         timeout_keep_alive=20,
-        timeout_graceful_shutdown=1,
+        timeout_graceful_shutdown=_GRACE_S,  # type: ignore[arg-type]  # handed to asyncio.wait_for as it is
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve([listening]))

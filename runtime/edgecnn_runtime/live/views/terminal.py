@@ -9,6 +9,7 @@ import time
 
 from rich.cells import set_cell_size
 
+from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.live.observation import Observation, trouble
 from edgecnn_runtime.live.stats import Stats
 
@@ -18,8 +19,8 @@ _JOURNAL_LINE_S = 60.0  # a service's log is kept for months, and lies on a card
 
 
 class TerminalView:
-    """Writes to stdout. In a file or pipe: a line when the answer or the camera's state changes, and one a second; in
-    the journal one a minute."""
+    """Writes to stdout; raises EdgecnnError where that fails. In a file or pipe: a line when the answer or the camera's
+    state changes, and one a second; in the journal one a minute."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
@@ -47,7 +48,7 @@ class TerminalView:
         if self._last is not None and self._last != self._written:
             self._write(self._last)
         if self._terminal and self._last is not None:
-            print(flush=True)
+            self._print("\n")
         self._last = None
 
     def _say(self, words: str, stats: Stats, label: str | None) -> None:
@@ -67,9 +68,18 @@ class TerminalView:
         self._written, self._written_s = line, time.monotonic()
         if self._terminal:
             # Filled up with blanks to cover the line before, one short of the width so that nothing wraps.
-            print(f"\r{set_cell_size(line, shutil.get_terminal_size().columns - 1)}", end="", flush=True)
+            self._print(f"\r{set_cell_size(line, shutil.get_terminal_size().columns - 1)}")
         else:
-            print(line, flush=True)
+            self._print(f"{line}\n")
+
+    def _print(self, text: str) -> None:
+        try:
+            print(text, end="", flush=True)
+        except BrokenPipeError:  # a reader may go when it has seen enough
+            raise
+        except OSError as error:
+            self._last = None
+            raise EdgecnnError(f"stdout: cannot be written: {error.strerror or error}") from error
 
 
 def _is_journal() -> bool:

@@ -96,6 +96,7 @@ function show(state, fresh) {
     say("probability", percent(state.probability));
     showTop(state);
   }
+  element("label").classList.toggle("old", Boolean(state.trouble));
   element("trouble").hidden = !state.trouble;
   say("trouble", state.trouble);
   speak(state.trouble || (state.frame === null ? "No picture yet" : (state.label ?? "unknown")));
