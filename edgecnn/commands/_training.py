@@ -59,7 +59,7 @@ def resume_run(
 ) -> tuple[Config, dict[str, Any]]:
     """Goes on with an interrupted training: the weights will be those of an uninterrupted one. Raises EdgecnnError."""
     run = read_part(folder)
-    pictures = reload_pictures(run, data, progress)
+    pictures = reload_pictures(run, data, progress, "put it back where it was")
     try:
         unreadable = tuple((str(path), str(reason)) for path, reason in run.metrics["unreadable"])
         groups = tuple(tuple(int(index) for index in group) for group in run.metrics["groups"])

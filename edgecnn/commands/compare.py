@@ -85,16 +85,19 @@ def _candidate(config: Config, folder: Path, progress: Progress) -> Candidate:
     from edgecnn.commands._artifacts import export_run
     from edgecnn.commands._training import resume_run, train_run
     from edgecnn.evaluation.comparison import Candidate
-    from edgecnn.training.run import part_of, read_run
+    from edgecnn.training.run import part_of, read_part, read_run
     from edgecnn.training.train import reload_pictures
 
-    if part_of(folder).exists() and not folder.exists():
+    begun = part_of(folder).exists() and not folder.exists()
+    if begun or folder.exists():
+        known = read_part(folder) if begun else read_run(folder)
+        if replace(known.config, command="") != config:
+            raise UsageError(f"{folder} holds a run with other settings; name another folder with --out")
+    if begun:
         resume_run(folder, cores(), progress)
-    if not folder.exists():
+    elif not folder.exists():
         train_run(config, folder, False, cores(), progress)
     run = read_run(folder)
-    if replace(run.config, command="") != config:
-        raise UsageError(f"{folder} holds a run with other settings; name another folder with --out")
     made = export_run(run, reload_pictures(run, progress=progress), [("tflite", "int8")], cores(), progress)[0]
     assert made.test is not None
     assert made.verdict is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shlex
 import sys
 from collections.abc import Mapping
@@ -91,12 +92,14 @@ def train(
         if resume is not None:
             if typed or config or out or overwrite or reject_at or tensorboard or find_learning_rate:
                 raise UsageError("--resume takes no other options: the run goes on as it was begun")
-            folder = resume
+            folder = _named(resume)
             made, metrics = resume_run(folder, cores(), progress)
         else:
             assert data is not None
             made, why = _config(data, typed, config, reject_at)
-            folder = out or Path("runs", Path(made.data).stem)
+            if find_learning_rate and (reject_at or tensorboard):
+                raise UsageError("--find-learning-rate keeps no model: leave --reject-at and --tensorboard out")
+            folder = _named(out) if out else Path("runs", Path(made.data).stem)
             if find_learning_rate:
                 _find_rate(made, progress, json)
                 return
@@ -112,19 +115,30 @@ def train(
     _print_outcome(folder, metrics)
 
 
+def _named(folder: Path) -> Path:
+    """The folder of a run by its name, which "." and ".." do not have. Raises UsageError for that of all files."""
+    found = folder if folder.name not in ("", "..") else Path(os.path.abspath(folder))
+    if not found.name:
+        raise UsageError(f"a run needs a folder of its own (received: {folder})")
+    return found
+
+
 def _config(data: Path, typed: Mapping[str, Any], file: Path | None, reject_at: str | None) -> tuple[Any, str]:
     """The run's config, and why it is so."""
     from collections import Counter
     from dataclasses import replace
 
-    from edgecnn.training.presets import make_config, read_options
+    from edgecnn.training.presets import make_config, read_options, unused
     from edgecnn_runtime.dataset import read_dataset
 
     given = {**(read_options(file) if file else {}), **typed}
+    share = reject_at or given.pop("reject_at", None)
     counts = Counter(picture.label for picture in read_dataset(data).pictures)
     made, why = make_config(data, given, counts)
+    for line in unused(made, given):
+        print(f"edgecnn: {line}", file=sys.stderr)
     words = " ".join(["edgecnn", *map(shlex.quote, sys.argv[1:])])
-    return replace(made, reject_at=_share(reject_at) if reject_at else 0.0, command=words), why
+    return replace(made, reject_at=_share(str(share)) if share else 0.0, command=words), why
 
 
 def _find_rate(made: Any, progress: Any, json: bool) -> None:
@@ -160,6 +174,8 @@ def _print_outcome(folder: Path, metrics: Mapping[str, Any]) -> None:
             f"{found['pictures']} near-duplicates in {found['groups']} groups stay on one side of the split; "
             f"torn apart they would feign {gain}"
         )
+    elif groups := metrics["groups"]:
+        print(f"{sum(map(len, groups))} near-duplicates in {len(groups)} groups stay on one side of the split")
     if kept := metrics.get("kept"):
         print(_KEPT[kept])
     for split in ("val", "test"):

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn.training.options import Machine, Optimization
-from edgecnn_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     import keras
@@ -54,6 +53,15 @@ def targets(truth: npt.NDArray[np.int64], classes: int, output: str) -> Floats:
     if output == "sigmoid":
         return truth[:, None].astype(np.float32)
     return np.eye(classes, dtype=np.float32)[truth]
+
+
+def shared_batch_size(options: Optimization) -> int:
+    """The batch size, rounded up to as many pictures for each device of the current `tf.distribute` strategy: with
+    fewer for one of them Keras (3.15) cannot add the devices' gradients up."""
+    import tensorflow as tf
+
+    devices: int = tf.distribute.get_strategy().num_replicas_in_sync
+    return -(-options.batch_size // devices) * devices
 
 
 def class_weights(truth: npt.NDArray[np.int64], classes: int, balance: str) -> Floats:
@@ -117,8 +125,6 @@ def _schedule(options: Optimization, steps: int) -> Any:
     from keras import ops
 
     if options.schedule == "plateau" or (options.schedule == "constant" and not options.warmup):
-        if options.warmup:
-            raise UsageError("--warmup does not go with --schedule plateau; choose cosine")
         return options.learning_rate
     rise = options.warmup * steps
     fall = max(options.epochs * steps - rise, 1.0)

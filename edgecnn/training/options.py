@@ -46,7 +46,8 @@ def check(name: str, value: Any, group: type) -> None:
         raise UsageError(f"{flag} is one of {', '.join(rule['choices'])} (received: {value})")
     low, high = rule["low"], rule["high"]
     if (low is not None and not value >= low) or (high is not None and not value <= high):
-        raise UsageError(f"{flag} must lie in [{low:g}, {high:g}] (received: {value:g})")
+        shown = f"{value:g}" if isinstance(value, float) else value  # a whole number may be too large for a float
+        raise UsageError(f"{flag} must lie in [{low:g}, {high:g}] (received: {shown})")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ class Optimization(Checked):
     )
     warmup: float = option(0.0, "Epochs in which the rate rises; not with plateau.", low=0.0, high=1000.0)
     weight_decay: float = option(0.0, "Of adamw.", low=0.0, high=1.0)
-    batch_size: int = option(128, "Pictures in a step.", low=1, high=65536)
+    batch_size: int = option(
+        128, "Pictures in a step; on several devices rounded up to as many for each.", low=1, high=65536
+    )
     epochs: int = option(20, "At most.", low=1, high=100000)
     patience: int = option(
         6, "Epochs without a lower validation loss before it stops; 0 for never.", low=0, high=100000
@@ -109,6 +112,11 @@ class Optimization(Checked):
         "weights: a class's loss counts by its rarity; sampling: rare classes are drawn more often.",
         choices=("none", "weights", "sampling"),
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.warmup and self.schedule == "plateau":
+            raise UsageError("--warmup does not go with --schedule plateau; choose cosine")
 
 
 @dataclass(frozen=True)
@@ -168,6 +176,9 @@ class Machine(Checked):
             kind not in ("cpu", "gpu") or (":" in self.devices and not all(n.isdecimal() for n in numbers.split(",")))
         ):
             raise UsageError(f"--devices is auto, cpu, gpu or gpu:0,1 (received: {self.devices})")
+        named = [int(number) for number in numbers.split(",") if number]
+        if len(set(named)) < len(named):
+            raise UsageError(f"--devices names each one once (received: {self.devices})")
 
 
 GROUPS: Mapping[str, type] = {

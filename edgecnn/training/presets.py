@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -89,7 +89,8 @@ INPUT_FRACTIONS = {"standard": 5 / 7, "best": 9 / 7}
 TUNED_FRACTION = 7 / 9  # of the input of `best`: for most backbones the size that they were pretrained with
 _SIZE_STEP_PX = 32
 
-_OWN = ("recipe", "backbone", "weights", "size", "fit", "crop_fraction", "filter", "seed", "views")
+_OWN = ("recipe", "backbone", "weights", "size", "fit", "crop_fraction", "filter", "seed", "views", "reject_at")
+_AUGMENTATION = tuple(item.name for item in fields(Augmentation))
 _VIEWS = Augmentation(flip="horizontal", rotation=0.03, zoom=0.15, translation=0.06, contrast=0.15, brightness=0.08)
 
 
@@ -138,7 +139,12 @@ def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int
         raise UsageError(
             f"--recipe: no such recipe: {unknown(recipe, ['auto', *PRESETS])} (auto, {', '.join(PRESETS)})"
         )
-    merged = {**PRESETS[recipe], **_by_size(recipe, sum(pictures.values())), **given}
+    by_size = _by_size(recipe, sum(pictures.values()))
+    merged = {**PRESETS[recipe], **by_size, **given}
+    if merged.get("schedule") == "plateau" and "warmup" not in given:
+        merged["warmup"] = 0.0
+    if isinstance(merged.get("unfreeze"), int):  # as a file may have it
+        merged["unfreeze"] = str(merged["unfreeze"])
     # Networks without published weights may end in dense layers, whose weights depend on the size, as flatten's do.
     any_size = backbone.imagenet is not None and merged.get("pooling") != "flatten"
     share = INPUT_FRACTIONS.get(recipe, 1.0) if any_size or recipe == "standard" else 1.0
@@ -180,7 +186,32 @@ def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int
         preprocessing=Preprocessing(tuple(filters), fit, float(crop_fraction) if fit == "crop" else 1.0),  # type: ignore[arg-type]
         **groups,
     )
-    return config, f"{sum(pictures.values()):,} pictures, {len(pictures)} classes: recipe {recipe}, {why}"
+    changed = {name: value for name, value in by_size.items() if value != PRESETS[recipe].get(name)}
+    chosen = [f"--{name} {value}" for name, value in changed.items() if name not in given]
+    so_many = f"; for so many pictures {' and '.join(chosen)}" if chosen else ""
+    return config, f"{sum(pictures.values()):,} pictures, {len(pictures)} classes: recipe {recipe}, {why}{so_many}"
+
+
+def unused(config: Config, given: Iterable[str]) -> list[str]:
+    """Which of the options by these names the config's recipe does not look at, each with the reason."""
+    views = config.recipe == "fast" and config.views
+    tuned = config.recipe in ("standard", "best", "course")
+    rules = {
+        "recipe fast augments nothing without --views": () if config.recipe != "fast" or views else _AUGMENTATION,
+        "recipe fast mixes no features": ("mixup", "cutmix") if views else (),
+        "recipe fast averages nothing": ("averaging",) if config.recipe == "fast" else (),
+        f"recipe {config.recipe} has no such views": ("views",) if config.recipe in ("scratch", "course") else (),
+        f"recipe {config.recipe} has nothing to unfreeze": () if tuned else ("unfreeze",),
+        "it is for recipe course": () if config.recipe == "course" else ("fine_tuning_rate",),
+        "it is for --optimizer adamw": () if config.optimization.optimizer == "adamw" else ("weight_decay",),
+        "it is for --patience": () if config.optimization.patience else ("min_delta",),
+    }
+    names = set(given)
+    return [
+        f"{', '.join('--' + name.replace('_', '-') for name in found)}: not used, {why}"
+        for why, those in rules.items()
+        if (found := [name for name in those if name in names])
+    ]
 
 
 def _choose(weights: str, pictures: Mapping[str, int]) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from edgecnn.training.features import engine_outputs
-from edgecnn.training.fit import compile_model, unfreeze
+from edgecnn.training.fit import compile_model, shared_batch_size, unfreeze
 from edgecnn.training.head import add_pooling, standardization
 from edgecnn.training.recipes import Job, batches
 
@@ -17,6 +17,7 @@ LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 100
 _SMOOTHING = 0.9
 _DIVERGED = 3.0  # times the lowest loss
+_SETTLED = 10  # steps until the average stands for more than the first few batches
 
 Losses = list[tuple[float, float]]  # learning rate, smoothed loss
 
@@ -29,10 +30,11 @@ def find_rate(job: Job) -> tuple[Losses, float]:
     """
     config = job.config
     options = replace(config.optimization, schedule="constant", warmup=0.0)
+    batch_size = shared_batch_size(options)
     train = job.pictures.of("train")
     if config.recipe == "fast":
         model = job.head
-        chosen = np.random.default_rng(config.seed).permutation(train)[: 4 * options.batch_size]
+        chosen = np.random.default_rng(config.seed).permutation(train)[: 4 * batch_size]
         pooled = add_pooling(job.in_float32()[0], config.head.pooling)
         features = engine_outputs(
             pooled, job.pictures.pixels, chosen, job.workers, lambda done, of: job.progress("float32", done, of)
@@ -51,7 +53,7 @@ def find_rate(job: Job) -> tuple[Losses, float]:
     for step, rate in enumerate(np.geomspace(LOWEST, HIGHEST, STEPS)):
         model.optimizer.learning_rate.assign(rate)
         if config.recipe == "fast":
-            rows = np.random.default_rng((config.seed, step)).permutation(len(chosen))[: options.batch_size]
+            rows = np.random.default_rng((config.seed, step)).permutation(len(chosen))[:batch_size]
             loss = float(model.train_on_batch(features[rows], job.targets(chosen[rows]))[0])
         else:
             pixels_of_step, wanted, weights = batch(*divmod(step, steps))
@@ -66,8 +68,9 @@ def find_rate(job: Job) -> tuple[Losses, float]:
 
 
 def steepest(losses: Sequence[tuple[float, float]]) -> float:
-    """The rate at which the loss falls fastest as the rate grows by a factor; before the lowest loss."""
-    rates, values = np.array(losses).T
+    """The rate at which the loss falls fastest as the rate grows by a factor; before the lowest loss, and not among the
+    first steps, of which the average still jumps."""
+    rates, values = np.array(losses[max(0, min(_SETTLED, len(losses) - 3)) :]).T
     end = max(int(np.nanargmin(values)), 2)
     slope = np.gradient(values[: end + 1], np.log(rates[: end + 1]))
     return float(rates[int(np.argmin(slope))])

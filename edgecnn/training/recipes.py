@@ -36,6 +36,7 @@ from edgecnn.training.fit import (
     fit,
     keep_winner,
     picture_weights,
+    shared_batch_size,
     targets,
     unfreeze,
     watchers,
@@ -297,7 +298,8 @@ def _fit_head(
     val_index = np.concatenate([part for _, part in check])
     wanted = job.targets(index)
     weights = class_weights(job.pictures.truth[index], job.classes, options.balance)
-    steps = -(-len(index) // options.batch_size)
+    batch_size = shared_batch_size(options)
+    steps = -(-len(index) // batch_size)
     keras.utils.set_random_seed(job.config.seed)  # a resumed run, which skipped stages, must draw the same weights
     head_options = replace(job.config.head, dropout=regularization.dropout, l1=regularization.l1, l2=regularization.l2)
     head = build_head(features.shape[1], job.classes, head_options)
@@ -320,7 +322,7 @@ def _fit_head(
         features,
         wanted,
         sample_weight=picture_weights(wanted, weights),
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         epochs=options.epochs,
         validation_data=(val_features, job.targets(val_index)),
         callbacks=[*watchers(options), *tensorboard, keras.callbacks.LambdaCallback(on_epoch_end=note)],
@@ -336,13 +338,14 @@ def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], 
     to ``(N, H, W, 3)`` float32 RGB 0-255, targets, weights. It depends on the seed and its arguments alone."""
     config, pictures = job.config, job.pictures
     size = job.tuned.input_shape[1:3]
+    batch_size = shared_batch_size(options)
     train = pictures.of("train")
     weights = class_weights(pictures.truth[train], job.classes, options.balance)
 
     def batch(epoch: int, number: int) -> Batch:
         rng = np.random.default_rng((config.seed, epoch))
         order = epoch_order(train, pictures.truth, options.balance, rng)
-        chosen = order[number * options.batch_size : (number + 1) * options.batch_size]
+        chosen = order[number * batch_size : (number + 1) * batch_size]
         views = [
             augment(
                 np.asarray(pictures.pixels[i]), config.augmentation,
@@ -354,7 +357,7 @@ def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], 
         pixels, wanted = mix(np.stack(views).astype(np.float32), job.targets(chosen), config.augmentation, rng)
         return pixels, wanted, picture_weights(wanted, weights)
 
-    return -(-len(train) // options.batch_size), batch
+    return -(-len(train) // batch_size), batch
 
 
 def measure(job: Job) -> tuple[float, float]:

@@ -150,7 +150,7 @@ def publish_run(folder: Path) -> None:
     """``RUN.part`` becomes ``RUN``, without its checkpoints; what was there before goes. Raises EdgecnnError."""
     part = part_of(folder)
     try:
-        for checkpoint in part.glob("*.npz"):
+        for checkpoint in (*part.glob("*.npz"), *part.glob(".*.tmp")):  # the latter of a kill while it was written
             checkpoint.unlink()
         if folder.exists():
             old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
@@ -215,6 +215,8 @@ def read_part(folder: Path) -> Run:
     """
     part = part_of(folder)
     if not part.exists():
+        if folder.name.endswith(PART) and folder.exists():
+            raise EdgecnnError(f"{folder}: resume it by its name, --resume {folder.with_suffix('')}")
         state = "is complete" if (folder / "metrics.json").exists() else "does not exist"
         raise EdgecnnError(f"{folder}: nothing to resume: the run {state}")
     return _read(part, finished=False)

@@ -107,8 +107,13 @@ def load_pictures(config: Config, progress: Progress = silent) -> Pictures:
     return Pictures(dataset.root, dataset.labels, entries, decoded.pictures, truth, unreadable, groups)
 
 
-def reload_pictures(run: Run, data: Path | None = None, progress: Progress = silent) -> Pictures:
-    """The pictures of a finished run, from its data or from where they lie now.
+def reload_pictures(
+    run: Run,
+    data: Path | None = None,
+    progress: Progress = silent,
+    moved: str = "if they moved, say where with --pictures",
+) -> Pictures:
+    """The pictures of a run, from its data or from where they lie now; `moved` is what to do where they do not.
 
     Raises EdgecnnError when a picture is missing or is no longer the one that the run saw.
     """
@@ -119,7 +124,7 @@ def reload_pictures(run: Run, data: Path | None = None, progress: Progress = sil
     if there and (lost := set(run.labels) - there):
         raise EdgecnnError(f"{root}: no picture of class {min(lost)!r} is there any more; restore them, or train again")
     if missing := next((root / entry.path for entry in run.pictures if not (root / entry.path).is_file()), None):
-        raise EdgecnnError(f"{missing}: a picture of the run is not there; if they moved, say where with --pictures")
+        raise EdgecnnError(f"{missing}: a picture of the run is not there; {moved}")
     decoded = _decode([root / entry.path for entry in run.pictures], run.config, progress)
     if decoded.unreadable:
         index, reason = decoded.unreadable[0]

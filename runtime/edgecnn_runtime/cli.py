@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import pkgutil
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -34,11 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     output = sys.stdout
+    if arguments is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)  # ends as Ctrl-C does, with what is half written removed
     code: Any
     try:
         code = _run(words)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
+    except KeyboardInterrupt as interruption:
+        code = TERMINATED if isinstance(interruption, _Terminated) else INTERRUPTED
+        print(f"edgecnn: {'terminated' if code == TERMINATED else 'interrupted'}", file=sys.stderr)
     except BrokenPipeError:
         code = 1
     except SystemExit as end:  # Typer's, where a pipe is broken
@@ -63,6 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+class _Terminated(KeyboardInterrupt):
+    """By SIGTERM."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def _run(words: list[str]) -> int:

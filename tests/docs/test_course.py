@@ -15,6 +15,7 @@ import typer
 
 from edgecnn.data import embedded
 from edgecnn.training.options import GROUP_OF, GROUPS, check
+from edgecnn.training.presets import make_config
 from edgecnn_runtime.cli import _lab, _own
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -22,6 +23,7 @@ OWN_PHOTOS = "PHOTOS"
 # The quickstart is replaced by unpacking its pictures, the standard recipe takes minutes: both are tested elsewhere.
 NOT_RUN = ("edgecnn quickstart", "--recipe standard", "--camera 0")
 LIMIT_S = 600
+OPTIONS = ("recipe", "backbone", "weights", "size", "fit", "crop_fraction", "filter", "seed", "views")
 PICTURES = 20  # of each class in train, val and test: what the lessons print of all of them is for people
 
 
@@ -59,6 +61,10 @@ def test_every_option_and_its_value_exist(line):
     for option, value in context.params.items():
         if name != "export" and option in GROUP_OF and value is not None:  # export has a --precision of its own
             check(option, value, GROUPS[GROUP_OF[option]])
+    if name in ("train", "augment"):
+        given = {option: value for option, value in context.params.items() if value is not None}
+        of_training = {option: value for option, value in given.items() if option in {*GROUP_OF, *OPTIONS}}
+        make_config(Path("photos"), of_training, {"a": 500, "b": 500})  # raises where they do not go together
 
 
 @pytest.fixture

@@ -184,7 +184,13 @@ def test_a_missing_gpu_is_one_line(shapes, refused, tmp_path):
 @pytest.mark.long
 @pytest.mark.parametrize(
     "words",
-    [("--devices", "cpu:0,1"), ("--precision", "mixed_bfloat16"), ("--precision", "mixed_float16"), ("--xla",)],
+    [
+        ("--devices", "cpu:0,1"),
+        ("--devices", "cpu:0,1,2"),  # for which no preset's batch divides
+        ("--precision", "mixed_bfloat16"),
+        ("--precision", "mixed_float16"),
+        ("--xla",),
+    ],
 )
 def test_machine_options_train_in_a_process_of_their_own(edgecnn, shapes, tmp_path, words):
     given = ("--backbone", "basic_cnn", "--size", 32, "--epochs", 30, "--batch-size", 8, "--learning-rate", 0.003)
@@ -197,7 +203,9 @@ def test_machine_options_train_in_a_process_of_their_own(edgecnn, shapes, tmp_pa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("words", [("--devices", "cpu:0,1"), ("--precision", "mixed_float16")])
+@pytest.mark.parametrize(
+    "words", [("--devices", "cpu:0,1", "--batch-size", 7), ("--devices", "cpu:0,1,2"), ("--precision", "mixed_float16")]
+)
 def test_machine_options_go_with_heads_on_features(edgecnn, shapes, tmp_path, words):
     given = ("--size", 32, "--recipe", "standard", "--epochs", 1)
     done = edgecnn("train", shapes, "--out", tmp_path / "run", *given, *words, "--json")

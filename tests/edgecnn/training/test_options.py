@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgecnn.training.options import GROUP_OF, GROUPS, HeadOptions, Optimization, Tuning
-from edgecnn.training.presets import MANY_PICTURES, PRESETS, STANDARD_VIEWS, make_config, read_options
+from edgecnn.training.options import GROUP_OF, GROUPS, HeadOptions, Machine, Optimization, Tuning
+from edgecnn.training.presets import MANY_PICTURES, PRESETS, STANDARD_VIEWS, make_config, read_options, unused
 from edgecnn.training.recipes import beside_tuning
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 
@@ -32,6 +32,9 @@ def test_names_are_unique_and_every_option_explains_itself():
         (lambda: Optimization(epochs=True), "--epochs is a int"),
         (lambda: Optimization(optimizer="lion"), "--optimizer is one of adam, adamw, sgd, rmsprop"),
         (lambda: HeadOptions(dropout="much"), "--dropout is a float"),
+        (lambda: Optimization(warmup=1.0, schedule="plateau"), "--warmup does not go with --schedule plateau"),
+        (lambda: Optimization(epochs=10**400), r"--epochs must lie in \[1, 100000\] \(received: 1000"),
+        (lambda: Machine(devices="cpu:0,1,0"), r"--devices names each one once \(received: cpu:0,1,0\)"),
         (lambda: Tuning(unfreeze="some"), "--unfreeze is none, block, top, all or a number"),
     ],
 )
@@ -70,6 +73,66 @@ def test_more_pictures_need_fewer_epochs_and_a_typed_number_wins():
     assert make_config(Path("x"), {}, MANY)[0].optimization.epochs == PRESETS["standard"]["epochs"]
     assert make_config(Path("x"), {}, {"a": STANDARD_VIEWS, "b": STANDARD_VIEWS})[0].optimization.epochs == 2
     assert make_config(Path("x"), {"epochs": 77}, MANY)[0].optimization.epochs == 77
+
+
+def test_what_many_pictures_change_is_said():
+    def said(given, pictures):
+        return make_config(Path("x"), given, {"a": 100, "b": pictures - 100})[1]
+
+    assert said({}, 2_000).endswith("--recipe fast is much quicker")
+    assert said({}, 30_000).endswith("; for so many pictures --pooling average and --epochs 2")
+    assert said({"epochs": 8}, 30_000).endswith("; for so many pictures --pooling average")
+
+
+@pytest.mark.parametrize("recipe", PRESETS)
+def test_every_recipe_takes_every_schedule(recipe):
+    for schedule in ("constant", "step", "exponential", "cosine", "plateau"):
+        options = make_config(Path("x"), {"recipe": recipe, "schedule": schedule}, MANY)[0].optimization
+        assert options.schedule == schedule
+    with pytest.raises(UsageError, match="--warmup does not go"):
+        make_config(Path("x"), {"recipe": recipe, "schedule": "plateau", "warmup": 1.0}, MANY)
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        ({"recipe": "fast", "flip": "both", "mixup": 0.2}, ["--flip, --mixup: not used, recipe fast augments nothing"]),
+        ({"recipe": "fast", "flip": "both", "mixup": 0.2, "views": 2}, ["--mixup: not used, recipe fast mixes no"]),
+        ({"recipe": "fast", "unfreeze": "all", "averaging": 0.9}, ["--averaging: not", "--unfreeze: not"]),
+        ({"recipe": "scratch", "views": 2, "unfreeze": "all"}, ["--views: not used", "--unfreeze: not used"]),
+        ({"recipe": "standard", "fine_tuning_rate": 1e-4}, ["--fine-tuning-rate: not used, it is for recipe course"]),
+        ({"recipe": "scratch", "weight_decay": 0.1}, ["--weight-decay: not used, it is for --optimizer adamw"]),
+        ({"recipe": "best", "min_delta": 0.1}, ["--min-delta: not used, it is for --patience"]),
+        ({"recipe": "best", "mixup": 0.1, "weight_decay": 0.1, "unfreeze": "block", "views": 1}, []),
+        ({"recipe": "course", "fine_tuning_rate": 1e-4, "min_delta": 0.1, "flip": "none"}, []),
+    ],
+)
+def test_options_that_a_recipe_does_not_look_at_are_named(given, lines):
+    found = unused(make_config(Path("x"), given, MANY)[0], given)
+    assert len(found) == len(lines)
+    for line, beginning in zip(found, lines, strict=True):
+        assert line.startswith(beginning)
+
+
+@pytest.mark.parametrize("recipe", PRESETS)
+def test_nothing_that_a_recipe_sets_is_unused(recipe):
+    config, _ = make_config(Path("x"), {"recipe": recipe}, MANY)
+    changed = [name for name, value in PRESETS[recipe].items() if value != _default(name)]
+    assert unused(config, changed) == []
+
+
+def _default(name):
+    return getattr(GROUPS[GROUP_OF[name]](), name)
+
+
+def test_the_guide_tells_what_every_recipe_sets():
+    names = list(dict.fromkeys(name for preset in PRESETS.values() for name in preset))
+    rows = []
+    for name in names:
+        values = [str(preset.get(name, _default(name))) for preset in PRESETS.values()]
+        rows.append(f"| `--{name.replace('_', '-')}` | {' | '.join(values)} |\n")
+    table = f"| | {' | '.join(PRESETS)} |\n|---|{'---|' * len(PRESETS)}\n{''.join(rows)}"
+    assert table in (Path(__file__).parents[3] / "docs" / "guide.md").read_text("utf-8"), table
 
 
 def test_beside_tuning_the_head_has_its_own_settings_but_the_balance_of_the_data():
@@ -161,11 +224,20 @@ def test_file_and_command_line(tmp_path, here, refused, shapes):
 
     from edgecnn.training.run import read_run
 
-    path.write_text('backbone = "basic_cnn"\nsize = 32\nepochs = 9\nbatch_size = 8\n', "utf-8")
+    path.write_text('backbone = "basic_cnn"\nsize = 32\nepochs = 9\nbatch_size = 8\nreject-at = "5%"\n', "utf-8")
     done = here("train", shapes, "--config", path, "--epochs", 1, "--out", tmp_path / "run")
     assert done.returncode == 0, done.stderr
     made = read_run(tmp_path / "run").config
     assert (made.backbone, made.optimization.epochs, made.optimization.batch_size) == ("basic_cnn", 1, 8)
+    assert made.reject_at == 0.05
+
+    path.write_text("unfreeze = 10\nmixup = 0.5\n", "utf-8")
+    assert make_config(Path("photos"), read_options(path), MANY)[0].tuning.unfreeze == "10"
+    again = here("train", shapes, "--config", path, "--recipe", "fast", "--backbone", "basic_cnn", "--size", 32,
+                 "--views", 1, "--epochs", 1, "--out", tmp_path / "again")  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert "edgecnn: --mixup: not used, recipe fast mixes no features\n" in again.stderr
+    assert "edgecnn: --unfreeze: not used" in again.stderr
 
 
 @pytest.mark.parametrize(

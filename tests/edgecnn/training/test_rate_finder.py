@@ -14,6 +14,9 @@ def test_steepest_is_where_the_loss_falls_fastest():
     rates = np.geomspace(LOWEST, HIGHEST, 100)
     losses = 1.0 - 0.8 / (1.0 + np.exp(-4.0 * (np.log10(rates) + 3.0))) + 5.0 * rates**2
     assert steepest(list(zip(rates, losses, strict=True))) == pytest.approx(1e-3, rel=0.3)
+    losses[:3] += (0.5, 0.2, 0.1)  # the first batches happened to be hard
+    assert steepest(list(zip(rates, losses, strict=True))) == pytest.approx(1e-3, rel=0.3)
+    assert steepest([(1e-6, 1.0), (1e-5, 0.9), (1e-4, 5.0)]) == 1e-6
 
 
 @pytest.mark.parametrize("recipe", ["fast", "scratch"])

@@ -137,6 +137,20 @@ def test_signals_end_with_one_line_and_a_resumable_run(shapes, tmp_path, signal_
         read_run(run)
 
 
+@pytest.mark.parametrize(("signal_number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_while_pictures_are_read_is_one_line_too(draw_shapes, tmp_path, signal_number, said):
+    data = draw_shapes(tmp_path / "data", count=2)
+    os.mkfifo(data / "circle" / "00.jpg")  # reading it waits for ever
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgecnn_runtime", "train", str(data), "--out", str(tmp_path / "run")],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(3)
+    process.send_signal(signal_number)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (128 + signal_number, f"edgecnn: {said}\n")
+
+
 def test_an_interruption_that_python_drops_is_not_lost(demanding, tmp_path, capfd):
     from edgecnn.commands._training import InterruptedTrainingError
 
@@ -167,6 +181,11 @@ def test_an_interruption_that_becomes_another_error_is_one_line(demanding, tmp_p
 def test_nothing_to_resume_is_one_line(here, refused, finished, tmp_path):
     assert "nothing to resume: the run does not exist" in refused("train", "--resume", tmp_path / "nowhere")
     assert "nothing to resume: the run is complete" in refused("train", "--resume", finished.folder)
+    part = tmp_path / "run.part"
+    part.mkdir()
+    assert f"resume it by its name, --resume {tmp_path / 'run'}" in refused("train", "--resume", part)
+    assert "a run needs a folder of its own (received: /)" in refused("train", "--resume", "/", code=2)
+    assert "nothing to resume" in refused("train", "--resume", ".")
     assert "--resume takes no other options" in refused("train", "--resume", finished.folder, "--epochs", 3, code=2)
     assert "--resume takes no other" in refused("train", "--resume", finished.folder, "--find-learning-rate", code=2)
     assert "name the data, or an interrupted run" in refused("train", code=2)

@@ -149,6 +149,8 @@ def test_moved_pictures_are_found_by_data(draw_shapes, config, tmp_path):
     run = read_run(tmp_path / "run")
     before = reload_pictures(run)
     shutil.move(data, tmp_path / "nach her")
+    with pytest.raises(EdgecnnError, match="put it back where it was"):
+        reload_pictures(run, moved="put it back where it was")
     with pytest.raises(EdgecnnError, match="say where with --pictures") as raised:
         reload_pictures(run)
     assert str(data) in str(raised.value)
