@@ -55,13 +55,15 @@ def targets(truth: npt.NDArray[np.int64], classes: int, output: str) -> Floats:
     return np.eye(classes, dtype=np.float32)[truth]
 
 
-def shared_batch_size(options: Optimization) -> int:
-    """The batch size, rounded up to as many pictures for each device of the current `tf.distribute` strategy: with
-    fewer for one of them Keras (3.15) cannot add the devices' gradients up."""
+def shared_batch_size(options: Optimization, pictures: int) -> int:
+    """The batch size, rounded so that each device of the current `tf.distribute` strategy gets as many of the first
+    batch: of others Keras (3.15) cannot build the model."""
     import tensorflow as tf
 
     devices: int = tf.distribute.get_strategy().num_replicas_in_sync
-    return -(-options.batch_size // devices) * devices
+    if devices == 1:
+        return options.batch_size
+    return max(min(-(-options.batch_size // devices), pictures // devices), 1) * devices
 
 
 def class_weights(truth: npt.NDArray[np.int64], classes: int, balance: str) -> Floats:

@@ -30,8 +30,8 @@ def find_rate(job: Job) -> tuple[Losses, float]:
     """
     config = job.config
     options = replace(config.optimization, schedule="constant", warmup=0.0)
-    batch_size = shared_batch_size(options)
     train = job.pictures.of("train")
+    batch_size = shared_batch_size(options, len(train))
     if config.recipe == "fast":
         model = job.head
         chosen = np.random.default_rng(config.seed).permutation(train)[: 4 * batch_size]

@@ -298,7 +298,7 @@ def _fit_head(
     val_index = np.concatenate([part for _, part in check])
     wanted = job.targets(index)
     weights = class_weights(job.pictures.truth[index], job.classes, options.balance)
-    batch_size = shared_batch_size(options)
+    batch_size = shared_batch_size(options, len(index))
     steps = -(-len(index) // batch_size)
     keras.utils.set_random_seed(job.config.seed)  # a resumed run, which skipped stages, must draw the same weights
     head_options = replace(job.config.head, dropout=regularization.dropout, l1=regularization.l1, l2=regularization.l2)
@@ -338,8 +338,8 @@ def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], 
     to ``(N, H, W, 3)`` float32 RGB 0-255, targets, weights. It depends on the seed and its arguments alone."""
     config, pictures = job.config, job.pictures
     size = job.tuned.input_shape[1:3]
-    batch_size = shared_batch_size(options)
     train = pictures.of("train")
+    batch_size = shared_batch_size(options, len(train))
     weights = class_weights(pictures.truth[train], job.classes, options.balance)
 
     def batch(epoch: int, number: int) -> Batch:
