@@ -137,20 +137,6 @@ def test_signals_end_with_one_line_and_a_resumable_run(shapes, tmp_path, signal_
         read_run(run)
 
 
-@pytest.mark.parametrize(("signal_number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
-def test_a_signal_while_pictures_are_read_is_one_line_too(draw_shapes, tmp_path, signal_number, said):
-    data = draw_shapes(tmp_path / "data", count=2)
-    os.mkfifo(data / "circle" / "00.jpg")  # reading it waits for ever
-    process = subprocess.Popen(
-        [sys.executable, "-m", "edgecnn_runtime", "train", str(data), "--out", str(tmp_path / "run")],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    time.sleep(3)
-    process.send_signal(signal_number)
-    _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (128 + signal_number, f"edgecnn: {said}\n")
-
-
 def test_an_interruption_that_python_drops_is_not_lost(demanding, tmp_path, capfd):
     from edgecnn.commands._training import InterruptedTrainingError
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,3 +117,18 @@ def test_errors_are_one_line(tiny_artifact: Path, words: list[str], code: int, s
 
 def test_numbers_of_threads() -> None:
     assert [_counts(most) for most in (1, 4, 6, 16)] == [[1], [1, 2, 3, 4], [1, 2, 3, 4, 6], [1, 2, 3, 4, 8, 16]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells when the process is ready")
+@pytest.mark.parametrize(("number", "said"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_signal_ends_a_command_with_one_line(tiny_artifact: Path, number: signal.Signals, said: str) -> None:
+    words = [sys.executable, "-m", "edgecnn_runtime", "bench", str(tiny_artifact), "--seconds", "600"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        status = Path(f"/proc/{process.pid}/status")
+        end_s = time.monotonic() + 60
+        while not int(re.findall(r"SigCgt:\s*(\w+)", status.read_text())[0], 16) >> (signal.SIGTERM - 1) & 1:
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.communicate(timeout=60) == ("", f"edgecnn: {said}\n")
+        assert process.returncode == 128 + number
