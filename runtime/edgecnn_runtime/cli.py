@@ -35,14 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     output = sys.stdout
-    if arguments is None and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)  # ends as Ctrl-C does, with what is half written removed
+    received = _listen() if arguments is None else []
     code: Any
     try:
         code = _run(words)
-    except KeyboardInterrupt as interruption:
-        code = TERMINATED if isinstance(interruption, _Terminated) else INTERRUPTED
-        print(f"edgecnn: {'terminated' if code == TERMINATED else 'interrupted'}", file=sys.stderr)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
     except BrokenPipeError:
         code = 1
     except SystemExit as end:  # Typer's, where a pipe is broken
@@ -51,7 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             raise
         message, code = _one_line(error)
-        print(f"edgecnn: error: {message}", file=sys.stderr)
+        if not received:  # else it is only what the signal became on its way
+            print(f"edgecnn: error: {message}", file=sys.stderr)
+    if received:
+        code = 128 + received[-1]
+        print(f"edgecnn: {'terminated' if code == TERMINATED else 'interrupted'}", file=sys.stderr)
     try:
         output.flush()
     except OSError as error:
@@ -69,12 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-class _Terminated(KeyboardInterrupt):
-    """By SIGTERM."""
+def _listen() -> list[int]:
+    """Lets SIGTERM end what runs as Ctrl-C does, so that nothing half written stays. Returns where the signals will be
+    that no command has taken care of: Typer makes of them what cannot be told from a command's own exit code."""
+    received: list[int] = []
 
+    def interrupt(number: int, frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
 
-def _terminate(*_: object) -> None:
-    raise _Terminated
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):  # what is ignored stays so
+            signal.signal(number, interrupt)
+    return received
 
 
 def _run(words: list[str]) -> int:
