@@ -128,6 +128,7 @@ def _config(data: Path, typed: Mapping[str, Any], file: Path | None, reject_at: 
     from collections import Counter
     from dataclasses import replace
 
+    from edgecnn.evaluation.augment_page import warnings
     from edgecnn.training.presets import make_config, read_options, unused
     from edgecnn_runtime.dataset import read_dataset
 
@@ -137,6 +138,9 @@ def _config(data: Path, typed: Mapping[str, Any], file: Path | None, reject_at: 
     made, why = make_config(data, given, counts)
     for line in unused(made, given):
         print(f"edgecnn: {line}", file=sys.stderr)
+    if made.recipe != "fast" or made.views:
+        for warning in warnings(made.augmentation, sorted(counts)):
+            print(f"edgecnn: warning: {warning}; 'edgecnn augment' shows it", file=sys.stderr)
     words = " ".join(["edgecnn", *map(shlex.quote, sys.argv[1:])])
     return replace(made, reject_at=_share(str(share)) if share else 0.0, command=words), why
 

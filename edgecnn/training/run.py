@@ -150,8 +150,6 @@ def publish_run(folder: Path) -> None:
     """``RUN.part`` becomes ``RUN``, without its checkpoints; what was there before goes. Raises EdgecnnError."""
     part = part_of(folder)
     try:
-        for checkpoint in (*part.glob("*.npz"), *part.glob(".*.tmp")):  # the latter of a kill while it was written
-            checkpoint.unlink()
         if folder.exists():
             old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
             folder.rename(old)
@@ -159,6 +157,9 @@ def publish_run(folder: Path) -> None:
             shutil.rmtree(old)
         else:
             part.rename(folder)
+        # Last: a kill before has lost nothing. The temporary files are of a kill while a checkpoint was written.
+        for checkpoint in (*folder.glob("*.npz"), *folder.glob(".*.tmp")):
+            checkpoint.unlink()
     except OSError as error:
         raise EdgecnnError(f"{folder}: cannot be written: {error.strerror}; the run is in {part}") from error
 

@@ -133,6 +133,15 @@ def test_wrong_option_is_one_line(shapes, refused, tmp_path, words, message, cod
     assert not list(tmp_path.iterdir())
 
 
+def test_a_class_that_augmentation_may_change_is_named(here, draw_shapes, tmp_path):
+    data = draw_shapes(tmp_path / "data", ("left", "right"), count=6)
+    done = here("train", data, "--out", tmp_path / "run", *SCRATCH, "--flip", "horizontal")
+    assert done.returncode == 0, done.stderr
+    assert "warning: flip: left becomes right (classes left, right); 'edgecnn augment' shows it" in done.stderr
+    done = here("train", data, "--out", tmp_path / "run", "--overwrite", *SCRATCH, "--flip", "none")
+    assert "warning" not in done.stderr
+
+
 def test_missing_data_is_one_line(refused, tmp_path):
     assert "no such folder or file" in refused("train", tmp_path / "nowhere", "--out", tmp_path / "run")
 

@@ -196,6 +196,8 @@ def test_overwriting_keeps_the_old_run_until_the_new_one_is_whole(finished, tmp_
     with pytest.raises(EdgecnnError, match=r"exists already; .*--overwrite"):
         begin(False)
     begin(True)
+    for name in ("head-done.npz", ".network.npz.123.tmp"):  # checkpoints, and what a kill leaves of one
+        (part_of(target) / name).touch()
     assert (target / "more").read_text() == "old"
     publish_run(target)
     assert {path.name for path in target.iterdir()} == {"config.json", "labels.txt", "metrics.json", "splits.csv"}
