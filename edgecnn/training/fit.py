@@ -26,7 +26,6 @@ MOMENTUM = 0.9
 # statistics near their first values, and the network says the same of every picture.
 NORMALIZATION_MOMENTUM = 0.9
 TOP_FRACTION = 1 / 8
-_READY_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,6 @@ class Stage:
         batch: (epoch, number of the batch) -> a batch. It must depend on nothing else, so that it can be resumed.
         measure: on validation.
         folder: where checkpoints and TensorBoard's files go.
-        workers: how many batches are made at once.
     """
 
     name: str
@@ -48,7 +46,6 @@ class Stage:
     measure: Measure
     folder: Path
     tensorboard: bool = False
-    workers: int = 2
 
 
 def targets(truth: npt.NDArray[np.int64], classes: int, output: str) -> Floats:
@@ -222,11 +219,7 @@ def _dataset(stage: Stage, first: int, epochs: int, model: keras.Model) -> Any:
 
     steps = tf.data.Dataset.range(first * stage.steps, epochs * stage.steps)
     batch = tf.autograph.experimental.do_not_convert(make)  # plain Python, which AutoGraph would warn about
-    # Without tf.data's own tuning, whose thread may sleep for a minute, in which an interrupted training does not end.
-    untuned = tf.data.Options()
-    untuned.autotune.enabled = False
-    made = steps.map(batch, num_parallel_calls=stage.workers, deterministic=True).prefetch(_READY_BATCHES)
-    return made.with_options(untuned)
+    return steps.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(tf.data.AUTOTUNE)
 
 
 def keep_winner(model: keras.Model, candidates: Mapping[str, Sequence[Any]], measure: Measure) -> str:

@@ -405,7 +405,7 @@ def whole(job: Job, name: str, layers: str, options: Optimization) -> Rows:
         job.each_epoch([*before, *({"stage": stage_number, **row} for row in rows)])
 
     compile_model(model, options, config.machine, steps)
-    stage = Stage(name, steps, batch, lambda: measure(job), job.folder, job.tensorboard, job.workers)
+    stage = Stage(name, steps, batch, lambda: measure(job), job.folder, job.tensorboard)
     rows = fit(
         model,
         stage,
