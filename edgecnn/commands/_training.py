@@ -8,12 +8,14 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgecnn.evaluation.augment_page import warnings
 from edgecnn.evaluation.summary import write_run_report
+from edgecnn.training.presets import unused
 from edgecnn.training.run import (
     Config,
     Run,
@@ -32,6 +34,16 @@ class InterruptedTrainingError(EdgecnnError):
     """Training was ended from outside and can go on."""
 
     exit_code = 130
+
+
+def say_doubts(config: Config, given: Iterable[str], labels: Sequence[str]) -> None:
+    """Says on stderr which of the options given the recipe does not look at, and where a view may be of another class
+    than its picture."""
+    for line in unused(config, given):
+        print(f"edgecnn: {line}", file=sys.stderr)
+    if config.recipe != "fast" or config.views:
+        for warning in warnings(config.augmentation, labels):
+            print(f"edgecnn: warning: {warning}; 'edgecnn augment' shows it", file=sys.stderr)
 
 
 def train_run(

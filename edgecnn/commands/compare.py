@@ -47,6 +47,7 @@ def compare(
     from dataclasses import asdict
 
     from edgecnn.commands._progress import progress_bars
+    from edgecnn.commands._training import say_doubts
     from edgecnn.evaluation.comparison import pareto, write_comparison
     from edgecnn.training.presets import make_config
     from edgecnn_runtime.dataset import read_dataset
@@ -58,6 +59,7 @@ def compare(
     own = {"recipe": recipe, "weights": weights, "size": size, "fit": fit, "seed": seed}
     typed = {name: value for name, value in {**own, **options}.items() if value is not None}
     configs = [make_config(data, {**typed, "backbone": name}, counts)[0] for name in names]
+    say_doubts(configs[0], typed, sorted(counts))
     folder = out or Path("runs", f"compare-{Path(configs[0].data).stem}")
     found = []
     with progress_bars() as progress:

@@ -128,19 +128,15 @@ def _config(data: Path, typed: Mapping[str, Any], file: Path | None, reject_at: 
     from collections import Counter
     from dataclasses import replace
 
-    from edgecnn.evaluation.augment_page import warnings
-    from edgecnn.training.presets import make_config, read_options, unused
+    from edgecnn.commands._training import say_doubts
+    from edgecnn.training.presets import make_config, read_options
     from edgecnn_runtime.dataset import read_dataset
 
     given = {**(read_options(file) if file else {}), **typed}
     share = reject_at or given.pop("reject_at", None)
     counts = Counter(picture.label for picture in read_dataset(data).pictures)
     made, why = make_config(data, given, counts)
-    for line in unused(made, given):
-        print(f"edgecnn: {line}", file=sys.stderr)
-    if made.recipe != "fast" or made.views:
-        for warning in warnings(made.augmentation, sorted(counts)):
-            print(f"edgecnn: warning: {warning}; 'edgecnn augment' shows it", file=sys.stderr)
+    say_doubts(made, given, sorted(counts))
     words = " ".join(["edgecnn", *map(shlex.quote, sys.argv[1:])])
     return replace(made, reject_at=_share(str(share)) if share else 0.0, command=words), why
 

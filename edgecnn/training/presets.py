@@ -194,23 +194,23 @@ def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int
 
 def unused(config: Config, given: Iterable[str]) -> list[str]:
     """Which of the options by these names the config's recipe does not look at, each with the reason."""
-    views = config.recipe == "fast" and config.views
-    tuned = config.recipe in ("standard", "best", "course")
-    rules = {
-        "recipe fast augments nothing without --views": () if config.recipe != "fast" or views else _AUGMENTATION,
-        "recipe fast mixes no features": ("mixup", "cutmix") if views else (),
-        "recipe fast averages nothing": ("averaging",) if config.recipe == "fast" else (),
-        f"recipe {config.recipe} has no such views": ("views",) if config.recipe in ("scratch", "course") else (),
-        f"recipe {config.recipe} has nothing to unfreeze": () if tuned else ("unfreeze",),
-        "it is for recipe course": () if config.recipe == "course" else ("fine_tuning_rate",),
-        "it is for --optimizer adamw": () if config.optimization.optimizer == "adamw" else ("weight_decay",),
-        "it is for --patience": () if config.optimization.patience else ("min_delta",),
-    }
+    recipe, fast = config.recipe, config.recipe == "fast"
+    rules = (
+        (fast and not config.views, _AUGMENTATION, "recipe fast augments nothing without --views"),
+        (fast and config.views, ("mixup", "cutmix"), "recipe fast mixes no features"),
+        (fast, ("averaging",), "recipe fast averages nothing"),
+        (recipe in ("scratch", "course"), ("views",), f"recipe {recipe} has no such views"),
+        (recipe in ("fast", "scratch"), ("unfreeze",), f"recipe {recipe} has nothing to unfreeze"),
+        (recipe != "course", ("fine_tuning_rate",), "it is for recipe course"),
+        (config.optimization.optimizer != "adamw", ("weight_decay",), "it is for --optimizer adamw"),
+        (not config.optimization.patience, ("min_delta",), "it is for --patience"),
+    )
     names = set(given)
+    found = [([name for name in those if name in names], why) for applies, those, why in rules if applies]
     return [
-        f"{', '.join('--' + name.replace('_', '-') for name in found)}: not used, {why}"
-        for why, those in rules.items()
-        if (found := [name for name in those if name in names])
+        f"{', '.join('--' + name.replace('_', '-') for name in those)}: not used, {why}"
+        for those, why in found
+        if those
     ]
 
 

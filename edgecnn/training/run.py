@@ -14,6 +14,7 @@ While it is trained, RUN is called RUN.part and holds checkpoints; it takes its 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -157,11 +158,12 @@ def publish_run(folder: Path) -> None:
             shutil.rmtree(old)
         else:
             part.rename(folder)
-        # Last: a kill before has lost nothing. The temporary files are of a kill while a checkpoint was written.
-        for checkpoint in (*folder.glob("*.npz"), *folder.glob(".*.tmp")):
-            checkpoint.unlink()
     except OSError as error:
         raise EdgecnnError(f"{folder}: cannot be written: {error.strerror}; the run is in {part}") from error
+    # Last: a kill before has lost nothing. The temporary files are of a kill while a checkpoint was written.
+    for checkpoint in (*folder.glob("*.npz"), *folder.glob(".*.tmp")):
+        with contextlib.suppress(OSError):  # one that stays takes room, no more
+            checkpoint.unlink()
 
 
 def check_new(target: Path, overwrite: bool) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from edgecnn.data import embedded
 from edgecnn.training.options import GROUP_OF, GROUPS, check
-from edgecnn.training.presets import make_config
+from edgecnn.training.presets import make_config, unused
 from edgecnn_runtime.cli import _lab, _own
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -64,7 +64,8 @@ def test_every_option_and_its_value_exist(line):
     if name in ("train", "augment"):
         given = {option: value for option, value in context.params.items() if value is not None}
         of_training = {option: value for option, value in given.items() if option in {*GROUP_OF, *OPTIONS}}
-        make_config(Path("photos"), of_training, {"a": 500, "b": 500})  # raises where they do not go together
+        made, _ = make_config(Path("photos"), of_training, {"a": 500, "b": 500})  # raises where they do not go together
+        assert unused(made, of_training) == []
 
 
 @pytest.fixture

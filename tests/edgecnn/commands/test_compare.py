@@ -52,9 +52,10 @@ def test_compared_networks_have_runs_artifacts_and_a_page(here, shapes, tmp_path
 
 @pytest.mark.long
 def test_compared_networks_see_pictures_as_their_recipe_has_it(here, shapes, tmp_path):
-    words = ("--weights", "none", "--recipe", "best", "--size", 32, "--epochs", 1, "--soup", 1)
+    words = ("--weights", "none", "--recipe", "best", "--size", 32, "--epochs", 1, "--soup", 1, "--min-delta", 0.1)
     done = here("compare", shapes, "--backbones", "basic_cnn,lenet5", "--out", tmp_path / "both", *words)
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("edgecnn: --min-delta: not used, it is for --patience\n") == 1
     for name in ("basic_cnn", "lenet5"):
         assert read_run(tmp_path / "both" / name).config.preprocessing.fit == "pad"
 
