@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import shutil
 import signal
 import sys
@@ -29,11 +30,16 @@ from edgecnn.training.run import (
 from edgecnn.training.train import Pictures, Progress, load_pictures, reload_pictures, silent, train
 from edgecnn_runtime.errors import EdgecnnError
 
+ENDS_WITHIN_S = 10.0
+
 
 class InterruptedTrainingError(EdgecnnError):
     """Training was ended from outside and can go on."""
 
     exit_code = 130
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"interrupted; go on with: edgecnn train --resume {folder}")
 
 
 def say_doubts(config: Config, given: Iterable[str], labels: Sequence[str]) -> None:
@@ -95,8 +101,9 @@ def _train(
 ) -> dict[str, Any]:
     part = part_of(folder)
     problem: EdgecnnError
+    last_resort = threading.Timer(ENDS_WITHIN_S, _end, [folder])
     try:
-        with _interruptible(progress) as checked:
+        with _interruptible(progress, last_resort) as checked:
             trained = train(config, pictures, part, workers, checked, tensorboard, begun)
             finish_run(folder, trained.metrics, trained.model)
             history = {name: [row[name] for row in trained.history] for name in (trained.history or [{}])[0]}
@@ -104,7 +111,7 @@ def _train(
             write_run_report(run, pictures, trained.probabilities, folder.name, model=trained.model)
             publish_run(folder)
     except KeyboardInterrupt:
-        problem = InterruptedTrainingError(f"interrupted; go on with: edgecnn train --resume {folder}")
+        problem = InterruptedTrainingError(folder)
     except OSError as error:
         problem = EdgecnnError(
             f"{part}: cannot be written ({error.strerror}); make room, then: edgecnn train --resume {folder}"
@@ -118,15 +125,26 @@ def _train(
     # Raised here, where the exception and the frames that it holds are gone: an input pipeline that lived until the
     # process ends would call Python from its threads then, and abort it.
     gc.collect()
+    last_resort.cancel()
     raise problem
 
 
+def _end(folder: Path) -> None:
+    problem = InterruptedTrainingError(folder)
+    print(f"edgecnn: error: {problem}", file=sys.stderr, flush=True)
+    os._exit(problem.exit_code)
+
+
 @contextlib.contextmanager
-def _interruptible(progress: Progress) -> Iterator[Progress]:
+def _interruptible(progress: Progress, last_resort: threading.Timer) -> Iterator[Progress]:
     """Ctrl-C and SIGTERM end the block with KeyboardInterrupt, at the latest when it next tells `progress`.
 
     Python drops what is raised while it collects garbage, and where TensorFlow's own code has called it, TensorFlow
     drops it or raises something else: one interruption in thirty was lost that way, and training went on.
+
+    Whoever leaves a training of Keras waits for the threads of its input pipeline, and on a busy machine that took
+    longer than anybody waits. So `last_resort` is started, to end the process as it is, which the run's folder bears at
+    any moment; it is for the caller to cancel once the training's frames are gone.
     """
     if threading.current_thread() is not threading.main_thread():
         yield progress
@@ -134,6 +152,8 @@ def _interruptible(progress: Progress) -> Iterator[Progress]:
     received = threading.Event()
 
     def interrupt(*_: object) -> None:
+        if not received.is_set():
+            last_resort.start()
         received.set()
         raise KeyboardInterrupt
 
@@ -156,6 +176,8 @@ def _interruptible(progress: Progress) -> Iterator[Progress]:
         if received.is_set():
             raise KeyboardInterrupt from None
         raise
+    else:
+        last_resort.cancel()  # it was done before the interruption had an effect
     finally:
         sys.unraisablehook = hook
         for number, handler in before.items():

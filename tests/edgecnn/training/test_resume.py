@@ -164,6 +164,36 @@ def test_an_interruption_that_becomes_another_error_is_one_line(demanding, tmp_p
         train_run(demanding, tmp_path / "run", False, 2, begun=changing)
 
 
+WAITING = """
+import os, signal, sys, time
+from pathlib import Path
+from edgecnn.commands import _training
+from edgecnn.training.presets import make_config
+
+def begun():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:  # as where Keras waits for its pipeline's threads
+        time.sleep(300)
+
+_training.ENDS_WITHIN_S = 0.3
+data, run = map(Path, sys.argv[1:])
+words = {"backbone": "basic_cnn", "recipe": "scratch", "weights": "none", "size": 32}
+config, _ = make_config(data, words, {"disc": 40, "square": 40})
+_training.train_run(config, run, False, 1, begun=begun)
+"""
+
+
+def test_an_interrupted_training_that_does_not_end_is_ended(shapes, tmp_path):
+    run = tmp_path / "run"
+    words = [sys.executable, "-c", WAITING, str(shapes), str(run)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    said = f"edgecnn: error: interrupted; go on with: edgecnn train --resume {run}\n"
+    assert (done.returncode, done.stderr) == (130, said)
+    subprocess.run([sys.executable, "-m", "edgecnn_runtime", "train", "--resume", str(run)], check=True)
+    assert read_run(run)
+
+
 def test_nothing_to_resume_is_one_line(here, refused, finished, tmp_path):
     assert "nothing to resume: the run does not exist" in refused("train", "--resume", tmp_path / "nowhere")
     assert "nothing to resume: the run is complete" in refused("train", "--resume", finished.folder)
