@@ -37,12 +37,11 @@ def connect(source: str, options: Options) -> PiCamera:
     os.environ.setdefault("PICAMERA2_LOG_LEVEL", "50")
     try:
         from picamera2 import Picamera2  # type: ignore[import-not-found,unused-ignore]
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise EdgecnnError(f"{name}: picamera2 is not installed; {_INSTALL} (received: {first_line(error)})") from error
     except Exception as error:  # its compiled parts are made for the system's NumPy
         raise EdgecnnError(
-            f"{name}: picamera2 does not load; if its NumPy is older than this one, 'pip install \"numpy<2\"' "
-            f"(received: {first_line(error)})"
+            f"{name}: picamera2 does not load; 'edgecnn doctor' says what to do (received: {first_line(error)})"
         ) from error
     number = int(source or 0)
     try:

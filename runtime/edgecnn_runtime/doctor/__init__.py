@@ -6,6 +6,8 @@ read below a root that can be another tree than the system's own, and is "unknow
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,6 +53,11 @@ def examine(port: int, root: Path = Path("/")) -> list[Finding]:
         *cameras.cameras(root),
         machine.port(port),
     ]
+
+
+def pip(*words: str) -> str:
+    """The command that installs into this environment, be it activated or not."""
+    return shlex.join([sys.executable, "-m", "pip", "install", *words])
 
 
 def text_of(path: Path) -> str:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from edgecnn_runtime.doctor import Finding, text_of
 from edgecnn_runtime.doctor._child import Said, ask
+from edgecnn_runtime.doctor.software import OLDER_NUMPY, is_of_older_numpy
 
-# Devices of a Raspberry Pi that are no cameras: codecs and parts of the image processor.
+# Devices of a Raspberry Pi that are no cameras, though some say so: codecs and parts of the image processor.
 _NO_CAMERA = ("bcm2835-codec", "bcm2835-isp", "rpivid", "rpi-hevc-dec", "pispbe", "rp1-cfe-fe", "rp1-cfe-embedded")
 # Receivers of a camera module, which give nothing but raw data; libcamera makes pictures of it.
 _MODULE = ("unicam", "rp1-cfe")
@@ -23,11 +26,18 @@ camera.close()
 """
 _MODULES = """
 from picamera2 import Picamera2
-answer = [str(camera.get("Model", "a camera")) for camera in Picamera2.global_camera_info()]
+info = enumerate(Picamera2.global_camera_info())
+answer = [[n, str(one.get("Model", "a camera"))] for n, one in info if "usb" not in str(one.get("Id")).lower()]
 """
+# https://www.kernel.org/doc/html/latest/userspace-api/media/v4l/vidioc-querycap.html: struct v4l2_capability, in which
+# the device's capabilities stand at byte 88; its two for pictures in one plane and in several.
+_QUERYCAP, _CAPABILITY_BYTES, _DEVICE_CAPS = 0x80685600, 104, 88
+_CAPTURES = 0x1 | 0x1000
 _PICAMERA2 = (
     "sudo apt install -y python3-picamera2, and an environment made with: python3 -m venv --system-site-packages"
 )
+_AGAIN = "sudo apt install --reinstall -y python3-picamera2 python3-libcamera"
+_GROUP = "run 'sudo usermod -aG video $USER' and log in again"
 
 
 def cameras(root: Path, ask: Callable[[str], Said] = ask) -> list[Finding]:
@@ -42,42 +52,63 @@ def cameras(root: Path, ask: Callable[[str], Said] = ask) -> list[Finding]:
     names = {device: text_of(device / "name") for device in devices}
     # A USB camera has a second device with data about its pictures, of index 1.
     found = [
-        _camera(_number(device), name, ask)
+        _camera(str(_number(device)), name, ask)
         for device, name in names.items()
-        if not name.startswith((*_NO_CAMERA, *_MODULE)) and text_of(device / "index") in ("", "0")
+        if not name.startswith((*_NO_CAMERA, *_MODULE))
+        and text_of(device / "index") in ("", "0")
+        and _captures(root / "dev" / device.name)
     ]
     wired = any(name.startswith(_MODULE) for name in names.values())
-    found += _modules(wired, ask)
+    found += _modules(root, wired, ask)
     if not found:
         remedy = "plug one in; a URL, a video file, or fake: needs none"
         return [Finding("camera", "warn", "none found", remedy)]
     return found
 
 
-def _camera(number: int, name: str, ask: Callable[[str], Said]) -> Finding:
-    said = ask(_READ.format(str(number)))
+def _captures(device: Path) -> bool:
+    """Whether a device of V4L2 gives pictures, and does not code or draw them; so is one that cannot be asked."""
+    import fcntl
+
+    answer = bytearray(_CAPABILITY_BYTES)
+    try:
+        with device.open("rb", buffering=0) as file:
+            fcntl.ioctl(file, _QUERYCAP, answer)
+    except OSError:
+        return True
+    return bool(struct.unpack_from("=I", answer, _DEVICE_CAPS)[0] & _CAPTURES)
+
+
+def _camera(source: str, name: str, ask: Callable[[str], Said]) -> Finding:
+    """A camera by what `--camera` takes, which is tried."""
+    said = ask(_READ.format(source))
     if said.answer:
-        return Finding(f"camera {number}", "ok", f"{name}, {said.answer} px")
+        return Finding(f"camera {source}", "ok", f"{name}, {said.answer} px")
     # The camera's own error says what to do, and in brackets what is so.
-    words = re.sub(r"^(EdgecnnError: )?(camera \d+: )?", "", said.error) or "try another (it gave a damaged picture)"
+    words = re.sub(r"^(EdgecnnError: )?((camera |picamera2:)\d+: )?", "", said.error)
+    words = words or "try another (it gave a damaged picture)"
     parts = re.fullmatch(r"(.*) \((?:received: )?(.*)\)", words)
     found, remedy = (parts[2], parts[1]) if parts else (words, "plug it in again, or try another one")
     # That somebody uses it, `edgecnn live` itself perhaps, is no fault.
-    return Finding(f"camera {number}", "warn" if "is open in" in found else "fail", f"{name}: {found}", remedy)
+    return Finding(f"camera {source}", "warn" if "is open in" in found else "fail", f"{name}: {found}", remedy)
 
 
-def _modules(wired: bool, ask: Callable[[str], Said]) -> list[Finding]:
+def _modules(root: Path, wired: bool, ask: Callable[[str], Said]) -> list[Finding]:
     said = ask(_MODULES)
     if said.error:
         if not wired:
             return []
         if said.error.startswith("ModuleNotFoundError"):
             return [Finding("camera module", "warn", "connected, but picamera2 is not installed", _PICAMERA2)]
-        return [Finding("camera module", "fail", f"picamera2 does not load: {said.error}", "pip install 'numpy<2'")]
+        remedy = OLDER_NUMPY if is_of_older_numpy(said.error) else _AGAIN
+        return [Finding("camera module", "fail", f"picamera2 does not load: {said.error}", remedy)]
     models = list(said.answer or [])
     if wired and not models:
+        nodes = list((root / "dev").glob("media*"))
+        if nodes and not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
+            return [Finding("camera module", "fail", f"no permission for {nodes[0]}", _GROUP)]
         return [Finding("camera module", "fail", "libcamera finds none", "check its cable, and start the board again")]
-    return [Finding(f"camera picamera2:{number}", "ok", model) for number, model in enumerate(models)]
+    return [_camera(f"picamera2:{number}", model, ask) for number, model in models]
 
 
 def _number(device: Path) -> int:

@@ -60,9 +60,9 @@ def processor(root: Path) -> Finding:
     core = _ARM_CORES.get(part[1], f"Arm part {part[1]}") if part else name[1].strip() if name else "processor"
     words = f"{core}, {count} core{'' if count == 1 else 's'}"
     if "asimddp" in features:
-        return Finding("processor", "ok", f"{words}, with dot product: int8 is much faster than float32")
+        return Finding("processor", "ok", f"{words}, with dot product, which int8 makes use of")
     if "asimd" in features:
-        return Finding("processor", "ok", f"{words}, no dot product: int8 is smaller, and as fast as float32")
+        return Finding("processor", "ok", f"{words}, no dot product: int8 is smaller, and gains less speed")
     if "neon" in features or part:
         return Finding("processor", "fail", f"{words}, a 32-bit system", "install a 64-bit system, where the board can")
     if "avx512_vnni" in features or "avx_vnni" in features:
@@ -105,11 +105,13 @@ def governor(root: Path) -> Finding:
     span = f", {int(limits[0]) // 1000} to {int(limits[1]) // 1000} MHz" if all(map(str.isdecimal, limits)) else ""
     # The drivers of Intel's and AMD's processors call one "powersave" that does rise.
     if name == "powersave" and not re.search("pstate", driver):
+        offered = text_of(folder / "scaling_available_governors").split()
+        better = next((one for one in ("schedutil", "ondemand", "performance") if one in offered), "ondemand")
         return Finding(
             "governor",
             "warn",
             f"{name}{span}: the processor stays at its lowest clock",
-            "echo ondemand | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
+            f"echo {better} | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor",
         )
     return Finding("governor", "ok", f"{name}{span}")
 
@@ -117,17 +119,16 @@ def governor(root: Path) -> Finding:
 def heat_and_power(root: Path) -> list[Finding]:
     """Temperature, and what slows a Raspberry Pi down, or has."""
     state = read_board(root / "sys")
+    pi = text_of(root / "sys/firmware/devicetree/base/model").startswith("Raspberry Pi")
     if state.temperature_c is None:
         heat = Finding("temperature", "unknown", _UNKNOWN)
     elif state.temperature_c >= _HOT_C:
-        heat = Finding(
-            "temperature", "warn", f"{state.temperature_c:.0f} °C: it slows down", "a heat sink, a fan, or shade"
-        )
+        what = "it slows down" if pi else "hot"
+        heat = Finding("temperature", "warn", f"{state.temperature_c:.0f} °C: {what}", "a heat sink, a fan, or shade")
     else:
         heat = Finding("temperature", "ok", f"{state.temperature_c:.0f} °C")
     if state.throttled is None:
         # No other board has these flags, so that there is nothing to say of one.
-        pi = text_of(root / "sys/firmware/devicetree/base/model").startswith("Raspberry Pi")
         return [heat, Finding("power", "unknown", _UNKNOWN, "vcgencmd get_throttled")] if pi else [heat]
     before = state.throttled_before or ()
     words = "; ".join(
@@ -172,7 +173,9 @@ def port(number: int) -> Finding:
     from edgecnn_runtime.live.listening import HOST, listen
 
     try:
-        listen(HOST, number).close()
+        # For others, as a service has it, of which this machine alone is a part. Other systems may ask before they
+        # let a program listen to others.
+        listen("0.0.0.0" if sys.platform == "linux" else HOST, number).close()
     except EdgecnnError as error:
         return Finding("page", "warn", str(error), "nothing, if 'edgecnn live' is what serves there already")
     return Finding("page", "ok", f"port {number} is free")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from edgecnn_runtime.doctor import Finding
+from edgecnn_runtime.doctor import Finding, pip
 from edgecnn_runtime.doctor._child import Said, ask
 
 # Debian's packages, and so Raspberry Pi OS' and Ubuntu's, of the libraries that wheels leave to the system.
@@ -25,6 +25,8 @@ _APT = {
     "libopenblas.so.0": "libopenblas0",
     "libgfortran.so.5": "libgfortran5",
 }
+# With our own name, so that pip finds the OpenCV that goes with it.
+OLDER_NUMPY = pip("edgecnn-runtime", "numpy<2")
 _VERSION = "import importlib.metadata\nanswer = importlib.metadata.version({!r})"
 
 
@@ -41,14 +43,13 @@ def libraries() -> list[Finding]:
         if (finding := _library("TFLite engine", module, package)) is not None
     ]
     works = next((finding for finding in engines if finding.state == "ok"), None)
-    missing = Finding("TFLite engine", "fail", "none is installed", "pip install ai-edge-litert")
+    missing = Finding("TFLite engine", "fail", "none is installed", pip("ai-edge-litert"))
     onnx = _library("ONNX engine", "onnxruntime", "onnxruntime")
     return [
-        numpy or Finding("NumPy", "fail", "not installed", "pip install edgecnn-runtime"),
+        numpy or Finding("NumPy", "fail", "not installed", pip("numpy")),
         opencv,
         works or next(iter(engines), missing),
-        onnx
-        or Finding("ONNX engine", "ok", "not installed; only .onnx files need it: pip install 'edgecnn-runtime[onnx]'"),
+        onnx or Finding("ONNX engine", "ok", f"not installed; only .onnx files need it: {pip('onnxruntime')}"),
     ]
 
 
@@ -57,7 +58,7 @@ def _opencv() -> Finding:
     if not said.error:
         return Finding("OpenCV", "ok", str(said.answer))
     if said.error.startswith("ModuleNotFoundError"):
-        return Finding("OpenCV", "fail", "not installed", "pip install opencv-python-headless")
+        return Finding("OpenCV", "fail", "not installed", pip("opencv-python-headless"))
     return Finding("OpenCV", "fail", said.error, remedy(said.error, "opencv-python-headless"))
 
 
@@ -84,8 +85,14 @@ def remedy(error: str, package: str) -> str:
         return f"sudo apt install -y {apt}" if apt else f"install the system's package that has {library[1]}"
     if "GLIBC" in error:
         return f"this system is too old for this {package}: install a newer system, or an older version by pip"
-    if "NumPy 1.x" in error or "_ARRAY_API" in error or "numpy.core.multiarray failed to import" in error:
-        return "pip install 'numpy<2'"
+    if is_of_older_numpy(error):
+        return OLDER_NUMPY
     if "SIGILL" in error:
         return f"this processor lacks an instruction that {package} was built with: try an older version by pip"
-    return f"pip install --force-reinstall --no-deps {package}"
+    return pip("--force-reinstall", "--no-deps", package)
+
+
+def is_of_older_numpy(error: str) -> bool:
+    """Whether a module was compiled for NumPy 1, and found NumPy 2."""
+    signs = ("NumPy 1.x", "_ARRAY_API", "numpy.core.multiarray failed to import", "numpy.dtype size changed")
+    return any(sign in error for sign in signs)

@@ -69,4 +69,4 @@ def test_a_port_that_is_taken_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         done = doctor("--port", str(number))
-    assert f"port {number} of 127.0.0.1 is taken already" in done.stdout
+    assert f"port {number} of 0.0.0.0 is taken already" in done.stdout

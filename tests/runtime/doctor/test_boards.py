@@ -7,6 +7,9 @@ https://github.com/ayufan/camera-streamer/issues/3 (Pi 4) and https://github.com
 
 from __future__ import annotations
 
+import fcntl
+import os
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -225,8 +228,10 @@ def test_a_governor_that_keeps_the_clock_down_is_warned_of(tmp_path: Path) -> No
     folder = tree(tmp_path, BOARDS["pi4"]) / "sys/devices/system/cpu/cpu0/cpufreq"
     write(folder / "scaling_governor", "powersave\n")
     finding = machine.governor(tmp_path)
-    assert finding.state == "warn"
-    assert "tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor" in finding.remedy
+    command = "echo {} | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
+    assert (finding.state, finding.remedy) == ("warn", command.format("ondemand"))
+    write(folder / "scaling_available_governors", "performance powersave schedutil \n")
+    assert machine.governor(tmp_path).remedy == command.format("schedutil")
 
 
 @pytest.mark.parametrize(
@@ -254,7 +259,10 @@ def test_a_raspberry_pi_without_the_flags_names_the_program_that_has_them(tmp_pa
 
 def test_a_hot_processor_is_warned_of(tmp_path: Path) -> None:
     write(tmp_path / "sys/class/thermal/thermal_zone0/temp", "83000\n")
-    assert machine.heat_and_power(tmp_path)[0].state == "warn"
+    finding = machine.heat_and_power(tmp_path)[0]
+    assert (finding.state, finding.found) == ("warn", "83 °C: hot")
+    write(tmp_path / "sys/firmware/devicetree/base/model", "Raspberry Pi 4 Model B Rev 1.5\0")
+    assert machine.heat_and_power(tmp_path)[0].found == "83 °C: it slows down"
 
 
 NO_PICAMERA2 = Said(error="ModuleNotFoundError: No module named 'picamera2'")
@@ -262,7 +270,7 @@ NO_PICAMERA2 = Said(error="ModuleNotFoundError: No module named 'picamera2'")
 
 def seen(root: Path, device: Said, modules: Said) -> dict[str, Finding]:
     """The cameras of a tree, each of whose devices answers `device`."""
-    answers = cameras(root, lambda body: modules if "picamera2" in body else device)
+    answers = cameras(root, lambda body: modules if "global_camera_info" in body else device)
     return {finding.name: finding for finding in answers}
 
 
@@ -308,11 +316,39 @@ def test_a_camera_module_needs_picamera2(tmp_path: Path, name: str) -> None:
     assert found["camera module"].state == "warn"
     assert "python3-picamera2" in found["camera module"].remedy
     assert "--system-site-packages" in found["camera module"].remedy
-    found = seen(root, Said("1x1"), Said(["imx708"]))
-    assert found == {"camera picamera2:0": Finding("camera picamera2:0", "ok", "imx708")}
-    assert seen(root, Said("1x1"), Said([]))["camera module"].state == "fail"
+    found = seen(root, Said("1280x720"), Said([[1, "imx708"]]))
+    assert found == {"camera picamera2:1": Finding("camera picamera2:1", "ok", "imx708, 1280x720 px")}
+    stuck = Said(error="EdgecnnError: picamera2:1: gives no picture; is its cable loose? (received: none in 2 s)")
+    finding = seen(root, stuck, Said([[1, "imx708"]]))["camera picamera2:1"]
+    assert (finding.state, finding.found) == ("fail", "imx708: none in 2 s")
+    assert finding.remedy == "gives no picture; is its cable loose?"
+    assert "check its cable" in seen(root, Said("1x1"), Said([]))["camera module"].remedy
     old = Said(error="ValueError: numpy.dtype size changed, may indicate binary incompatibility")
-    assert seen(root, Said("1x1"), old)["camera module"].remedy == "pip install 'numpy<2'"
+    assert seen(root, Said("1x1"), old)["camera module"].remedy.endswith("pip install edgecnn-runtime 'numpy<2'")
+    missing = Said(error="ImportError: libcamera.so.0.5: cannot open shared object file: No such file or directory")
+    assert "apt install --reinstall" in seen(root, Said("1x1"), missing)["camera module"].remedy
+
+
+def test_a_user_who_may_not_ask_libcamera_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tree(tmp_path, BOARDS["pi5"])
+    write(root / "dev/media0", "")
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # tests may run as root, who may
+    finding = seen(root, Said("1x1"), Said([]))["camera module"]
+    assert (finding.found, "usermod -aG video" in finding.remedy) == (f"no permission for {root}/dev/media0", True)
+
+
+@pytest.mark.parametrize(("capabilities", "is_camera"), [(0x04200001, True), (0x1000, True), (0x04204000, False)])
+def test_v4l2_says_which_devices_are_cameras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capabilities: int, is_camera: bool
+) -> None:
+    write(tmp_path / "sys/class/video4linux/video0/name", "rkvdec\n")
+    write(tmp_path / "dev/video0", "")
+
+    def ioctl(file: object, request: int, answer: bytearray) -> None:
+        struct.pack_into("=16s32s32sIII", answer, 0, b"rkvdec", b"rkvdec", b"platform", 0, 0x84204001, capabilities)
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)  # what linux/videodev2.h has, since no device is here
+    assert ("camera 0" in seen(tmp_path, Said("1x1"), NO_PICAMERA2)) is is_camera
 
 
 def test_no_camera_is_said_and_is_no_failure(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from edgecnn_runtime.doctor._child import ask
@@ -33,12 +35,15 @@ def test_here_everything_loads() -> None:
             "ImportError: /lib/aarch64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by cv2.abi3.so)",
             "this system is too old for this opencv: install a newer system, or an older version by pip",
         ),
-        ("ImportError: numpy.core.multiarray failed to import", "pip install 'numpy<2'"),
+        (
+            "ImportError: numpy.core.multiarray failed to import",
+            f"{sys.executable} -m pip install edgecnn-runtime 'numpy<2'",
+        ),
         (
             "the process ended with SIGILL",
             "this processor lacks an instruction that opencv was built with: try an older version by pip",
         ),
-        ("SyntaxError: invalid syntax", "pip install --force-reinstall --no-deps opencv"),
+        ("SyntaxError: invalid syntax", f"{sys.executable} -m pip install --force-reinstall --no-deps opencv"),
     ],
 )
 def test_the_remedy_follows_from_the_error(error: str, expected: str) -> None:
