@@ -16,6 +16,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 # What a classifier needs is its files, a camera and the network; the rest is taken away. Left out on purpose:
 # PrivateDevices (no camera), ProcSubset=pid (the engines read /proc/cpuinfo), MemoryDenyWriteExecute (GStreamer makes
 # code at run time). AF_NETLINK is how libcamera finds cameras; the device nodes are those of V4L2 and libcamera.
+# Without MemorySwapMax what exceeds the memory would be swapped out, to a Pi's card.
 _TEMPLATE = """\
 # Written by edgecnn service. Log: journalctl -u {unit}
 [Unit]
@@ -37,6 +38,7 @@ WatchdogSec={watchdog_s}
 TimeoutStartSec=90
 TimeoutStopSec=10
 MemoryMax={memory_bytes}
+MemorySwapMax=0
 
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -95,13 +97,18 @@ class Unit:
         writable = " ".join(map(_path, self.writable))
         return _TEMPLATE.format(
             unit=self.name.removesuffix(".service"),
-            description=_percents(" ".join(self.description.split())),
+            description=_percents(one_line(self.description)),
             command=" ".join(map(_argument, self.command)),
             user=_percents(self.user),
             watchdog_s=WATCHDOG_S,
             memory_bytes=self.memory_mb * 1_000_000,
             writable=f"ReadWritePaths={writable}\n" if writable else "",
         )
+
+
+def one_line(text: str) -> str:
+    """As systemd keeps a description: without blanks that do nothing."""
+    return " ".join(text.split())
 
 
 def _percents(text: str) -> str:

@@ -72,6 +72,16 @@ def test_systemd_has_nothing_to_object_to(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_it_starts_with_the_system_again_when_it_ends_or_hangs_and_is_bounded() -> None:
+    """What running for months consists of; `systemd-analyze` says nothing of what is missing."""
+    lines = set(UNIT.text().splitlines())
+    assert lines >= {
+        "Type=notify", "Restart=always", "RestartSec=5", "StartLimitIntervalSec=0", "SuccessExitStatus=143",
+        "WatchdogSec=30", "TimeoutStartSec=90", "TimeoutStopSec=10", "MemoryMax=384000000", "MemorySwapMax=0",
+        "User=nobody", "NoNewPrivileges=yes", "ProtectSystem=strict", "WantedBy=multi-user.target",
+    }  # fmt: skip
+
+
 def test_its_exposure_is_ok_or_better(tmp_path: Path) -> None:
     path = tmp_path / UNIT.name
     path.write_text(UNIT.text(), "utf-8")

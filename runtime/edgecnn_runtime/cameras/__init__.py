@@ -30,6 +30,7 @@ __all__ = [
     "Options",
     "Region",
     "Rotation",
+    "kind_of",
     "kinds",
     "open_camera",
     "shown",
@@ -115,15 +116,20 @@ def open_camera(source: str, options: Options | None = None) -> Camera:
     Raises:
         EdgecnnError: there is no such camera or file, or it cannot be opened.
     """
-    options = options or Options()
+    kind, rest = kind_of(source)
+    return _module(kind).connect(rest, options or Options())
+
+
+def kind_of(source: str) -> tuple[str, str]:
+    """A source's kind, and what that kind is to open. Raises EdgecnnError where no kind takes it."""
     if not source.strip():
         raise EdgecnnError("the camera's name is empty; it is a number, a video file, a folder, a URL or KIND:…")
     kind, _, rest = source.partition(":")
     if kind in kinds():
-        return _module(kind).connect(rest, options)
-    for module in map(_module, kinds()):
-        if module.claims(source):
-            return module.connect(source, options)
+        return kind, rest
+    for kind in kinds():
+        if _module(kind).claims(source):
+            return kind, source
     raise EdgecnnError(
         f"{shown(source)}: no such video file; a camera is a number, a video file, a folder, a URL or KIND:… "
         f"({', '.join(kinds())})"

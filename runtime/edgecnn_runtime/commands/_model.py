@@ -46,19 +46,30 @@ def open_classifier(
     """Opens an artifact, or a foreign model by what the user states of it. Raises UsageError, ModelError."""
     from edgecnn_runtime import Classifier
 
-    if size is None and value_range is None and labels is None:
+    contract = foreign_contract(artifact, size, value_range, labels, fit)
+    if contract is None:
         return Classifier.load(artifact, threads)
+    assert value_range is not None
+    return Classifier.load_foreign(artifact, contract, read_range(value_range), threads, logits)
+
+
+def foreign_contract(
+    artifact: Path, size: str | None, value_range: str | None, labels: Path | None, fit: str
+) -> Contract | None:
+    """What the user states of a foreign model; None where nothing is stated, of an artifact. Raises UsageError."""
+    if size is None and value_range is None and labels is None:
+        return None
     if size is None or value_range is None or labels is None:
         raise UsageError("a model from elsewhere needs all three: --size, --range and --labels")
     height, width = read_size(size)
-    contract = Contract(
+    read_range(value_range)
+    return Contract(
         height=height,
         width=width,
         labels=read_labels(labels),
         provenance=Provenance(backbone=artifact.stem, precision="unknown", weights="foreign model"),
         preprocessing=read_fit(fit),
     )
-    return Classifier.load_foreign(artifact, contract, read_range(value_range), threads, logits)
 
 
 def read_size(text: str) -> tuple[int, int]:

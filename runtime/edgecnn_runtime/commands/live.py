@@ -116,16 +116,8 @@ def live(
 
     options = Options.parse(resolution, fps, rotation, flip, region)
     wants_page = (host, port, token_file) != (None, None, None)
-    check_outputs(view, jsonl, wants_page, snapshots, snapshot_label)
     lines = None if jsonl in (None, "-") else Path(str(jsonl))
-    if append and lines is None:
-        raise UsageError("--append adds to a file; name it with --jsonl")
-    files = [path for path in (lines, video, stats) if path is not None]
-    if len({path.resolve() for path in files}) < len(files):
-        raise UsageError("--jsonl, --video and --stats need a file each")
-    for path in files:
-        if path.is_dir():
-            raise EdgecnnError(f"{path} is a folder; name a file")
+    for path in check_outputs(view, jsonl, append, video, stats, wants_page, snapshots, snapshot_label):
         if path.is_file() and not overwrite and not (append and path == lines):
             raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
 
@@ -197,11 +189,15 @@ def live(
 def check_outputs(
     view: list[str] | None,
     jsonl: str | None,
+    append: bool,
+    video: Path | None,
+    stats: Path | None,
     wants_page: bool,
     snapshots: object,
     snapshot_label: Sequence[str] | None,
-) -> None:
-    """Raises UsageError for a view that there is not, and for what does not go together."""
+) -> list[Path]:
+    """The files that are to be written. Raises UsageError for a view that there is not, and for what does not go
+    together; EdgecnnError for a folder in a file's place."""
     for name in view or ():
         if name not in VIEWS:
             raise UsageError(f"--view is {', '.join(VIEWS)} (received: {name})")
@@ -211,6 +207,16 @@ def check_outputs(
         raise UsageError("--host, --port and --token-file are of the page; add --view page")
     if snapshot_label and snapshots is None:
         raise UsageError("--snapshot-label needs --snapshots FOLDER")
+    lines = None if jsonl in (None, "-") else Path(str(jsonl))
+    if append and lines is None:
+        raise UsageError("--append adds to a file; name it with --jsonl")
+    files = [path for path in (lines, video, stats) if path is not None]
+    if len({path.resolve() for path in files}) < len(files):
+        raise UsageError("--jsonl, --video and --stats need a file each")
+    for path in files:
+        if path.is_dir():
+            raise EdgecnnError(f"{path} is a folder; name a file")
+    return files
 
 
 def check_labels(wanted: Sequence[str], known: Sequence[str]) -> None:

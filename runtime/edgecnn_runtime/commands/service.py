@@ -17,14 +17,15 @@ import typer
 
 from edgecnn_runtime.commands import _model, print_json
 from edgecnn_runtime.errors import EdgecnnError, UsageError
-from edgecnn_runtime.systemd import Unit
+from edgecnn_runtime.systemd import Unit, one_line
 
 ACTIONS = ("print", "install", "uninstall", "status")
 UNITS = Path("/etc/systemd/system")
 BOOTED = Path("/run/systemd/system")  # there where systemd is what started the system, see man sd_booted
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # a service has others of its own
 _LIVE = "edgecnn live "
-_PATHS = ("camera", "token_file", "jsonl", "snapshots", "stats", "labels")
+_RECORDINGS = ("folder", "video")
+_PATHS = ("token_file", "jsonl", "snapshots", "stats", "labels")
 _UNFIT = {
     "frames": "ends after so many frames, and a service goes on",
     "every_frame": "is for recordings, and a service goes on",
@@ -114,14 +115,15 @@ def _user(name: str | None) -> str:
     """Raises UsageError for root, and for one that there is not."""
     import pwd
 
-    name = name or os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
+    name = name or os.environ.get("SUDO_USER")
     try:
-        found = pwd.getpwnam(name)
+        found = pwd.getpwnam(name) if name else pwd.getpwuid(os.geteuid())
     except KeyError as error:
-        raise UsageError(f"--user {name}: there is no such user on this machine") from error
+        missing = f"--user {name}" if name else f"user {os.geteuid()}"
+        raise UsageError(f"{missing}: there is no such user on this machine; name one: --user pi") from error
     if found.pw_uid == 0:
         raise UsageError("a service that reads cameras and serves a page must not be root's; name a user: --user pi")
-    return name
+    return found.pw_name
 
 
 def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list[Path]]:
@@ -131,7 +133,7 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
     ModelError for a damaged artifact.
     """
     from edgecnn_runtime.artifact import read_artifact
-    from edgecnn_runtime.cameras import Options
+    from edgecnn_runtime.cameras import Options, kind_of, shown
     from edgecnn_runtime.commands.live import check_labels, check_outputs, live
     from edgecnn_runtime.live.decision import Rules
     from edgecnn_runtime.live.listening import needs_token
@@ -141,6 +143,7 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
     command = typer.main.get_command(app)
     context = command.make_context("edgecnn service", [str(artifact), *options])
     values: dict[str, Any] = context.params
+    values |= {name: Path(values[name]).absolute() for name in _PATHS if values[name] not in (None, "-")}
     given = {
         str(parameter.name): parameter
         for parameter in command.params
@@ -151,43 +154,47 @@ def _live_arguments(artifact: Path, options: list[str]) -> tuple[list[str], list
             raise UsageError(f"--{name.replace('_', '-')} {reason}")
     view, host, jsonl = values["view"], values["host"], values["jsonl"]
     wants_page = (host, values["port"], values["token_file"]) != (None, None, None)
-    check_outputs(view, jsonl, wants_page, values["snapshots"], values["snapshot_label"])
+    outputs = ("view", "jsonl", "append", "video", "stats", "snapshots", "snapshot_label")
+    files = check_outputs(**{name: values[name] for name in outputs}, wants_page=wants_page)
     if "window" in (view or ()):
         raise UsageError("--view window: a service has no screen; leave it out, or take --view page")
     Options.parse(values["resolution"], values["fps"], values["rotation"], values["flip"], values["region"])
     if host is not None and needs_token(host) and values["token_file"] is None:
         raise UsageError(f"--host {host}: a service has nobody to show a token to; add --token-file FILE")
-    if values["size"] is None:  # else it is a foreign model
-        check_labels(values["snapshot_label"] or (), read_artifact(artifact)[1].labels)
+    token_file = values["token_file"]
+    if token_file is not None and not token_file.is_file():
+        raise UsageError(f"--token-file {token_file}: there is no such file")
+    stated = (values["size"], values["range"], values["labels"], values["fit"])
+    contract = _model.foreign_contract(artifact, *stated) or read_artifact(artifact)[1]
+    check_labels(values["snapshot_label"] or (), contract.labels)
+    kind, source = kind_of(values["camera"])
+    if kind in _RECORDINGS or (kind == "fake" and "frames=" in source):
+        raise UsageError(f"--camera {shown(values['camera'])}: a recording ends, and a service goes on")
+    if kind == "device" and not source.isdecimal():
+        values["camera"] = Path(source).absolute()
     rules = ("smoothing_ms", "hysteresis", "min_duration_ms", "cooldown_ms")
     Rules((), values["threshold"] or 0.0, **{name: values[name] for name in rules})
     arguments: list[str] = []
     for name, parameter in given.items():
         value = values[name]
-        if name in _PATHS and value != "-" and (name != "camera" or _is_file(value)):
-            value = Path(value).absolute()
         if value is True:
             arguments.append(parameter.opts[0])
         else:
             for one in value if isinstance(value, list | tuple) else [value]:
                 arguments += [parameter.opts[0], str(one)]
-    writable = [Path(values[name]).absolute().parent for name in ("jsonl", "stats") if values[name] not in (None, "-")]
+    writable = [path.parent for path in files]
     # A start after the first one finds the files of the one before.
     if jsonl not in (None, "-") and "append" not in given:
         arguments.append("--append")
     if values["stats"] is not None and "overwrite" not in given:
         arguments.append("--overwrite")
     if values["snapshots"] is not None:
-        folder = Path(values["snapshots"]).absolute()
+        folder = values["snapshots"]
         writable.append(folder if folder.is_dir() else folder.parent)
     for folder in writable:
         if not folder.is_dir():
             raise UsageError(f"{folder}: no such folder to write to")
     return arguments, list(dict.fromkeys(writable))
-
-
-def _is_file(camera: str) -> bool:
-    return not camera.isdecimal() and os.path.exists(camera)
 
 
 def _install(
@@ -196,13 +203,13 @@ def _install(
     unit = _unit(name, artifact, options, user, memory_mb)
     _require_systemd(f"; 'edgecnn service print' shows the unit {name}")
     _require_root()
-    # Model, token, labels, a video; the files that it writes are judged by their folders.
+    # Model, token and labels; the files that it writes are judged by their folders.
     words = [Path(word) for word in unit.command[1:] if Path(word).is_absolute()]
     files = [path for path in words if path.is_file() and path.parent not in unit.writable]
     for path in (*files, *unit.writable):
         if any(path.absolute().is_relative_to(folder) for folder in TEMPORARY):
             raise EdgecnnError(f"{path}: a service does not see this folder, which has one of its own; choose another")
-    _check_access(unit.user, files)
+    _check_access(unit.user, files, unit.writable)
     path, text = UNITS / name, unit.text()
     if path.exists() and not overwrite and path.read_text("utf-8", "replace") != text:
         raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
@@ -226,13 +233,25 @@ def _install(
     print(f"{name}: runs as {unit.user}, and from the next start of the system on by itself. Log: {log} -f")
 
 
-def _check_access(user: str, files: Sequence[Path]) -> None:
-    """Whether the user may start this Python and read the files; what systemd would say of it is a number."""
+_ACCESS = """
+import os, sys
+import edgecnn_runtime
+count = int(sys.argv[1])
+for path in sys.argv[2 : 2 + count]:
+    open(path, "rb").close()
+for folder in sys.argv[2 + count :]:
+    if not os.access(folder, os.W_OK | os.X_OK):
+        sys.exit(f"{folder}: no permission to write there")
+"""
+
+
+def _check_access(user: str, files: Sequence[Path], folders: Sequence[Path]) -> None:
+    """Whether the user may start this Python, read the files and write to the folders; what systemd would say of it is
+    a number."""
     import pwd
 
     found = pwd.getpwnam(user)
-    script = "import sys, edgecnn_runtime; [open(path, 'rb').close() for path in sys.argv[1:]]"
-    command = [sys.executable, "-P", "-c", script, *map(str, files)]
+    command = [sys.executable, "-P", "-c", _ACCESS, str(len(files)), *map(str, [*files, *folders])]
     try:
         done = subprocess.run(
             command,
@@ -247,7 +266,7 @@ def _check_access(user: str, files: Sequence[Path]) -> None:
         raise EdgecnnError(f"{user} may not start {sys.executable}; install edgecnn where that user may") from error
     if done.returncode:
         why = [f"exit code {done.returncode}", *done.stderr.strip().splitlines()][-1]
-        raise EdgecnnError(f"{user} may not read what the service needs: {why}")
+        raise EdgecnnError(f"{user} lacks a right that the service needs: {why}")
 
 
 def _uninstall(name: str, artifact: Path | None) -> None:
@@ -314,7 +333,7 @@ def _status(name: str, artifact: Path | None, json: bool) -> int:
 
 
 def _check_is_of(name: str, artifact: Path | None, text: str) -> None:
-    if artifact is not None and f"Description={_LIVE}{artifact.absolute()}\n" not in text:
+    if artifact is not None and f"Description={one_line(f'{_LIVE}{artifact.absolute()}')}\n" not in text:
         raise EdgecnnError(f"{artifact}: {name} is of another artifact; leave it out, or name the service by --name")
 
 

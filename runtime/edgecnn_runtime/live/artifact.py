@@ -18,7 +18,7 @@ import numpy as np
 
 from edgecnn_runtime.classifier import Classifier
 from edgecnn_runtime.contract import Contract
-from edgecnn_runtime.errors import EdgecnnError, first_line
+from edgecnn_runtime.errors import EdgecnnError, ModelError, first_line
 
 _SWITCH_S = 0.0005
 _JOIN_S = 1.0
@@ -68,13 +68,17 @@ class ArtifactFile:
         model: what it is.
 
     Raises:
-        EdgecnnError: as `load` does, of the first one.
+        EdgecnnError: as `load` does, of the first one; ModelError: it does not pass its self-test here.
     """
 
     def __init__(self, path: Path, load: Callable[[], Classifier], say: Callable[[str], None] | None = None) -> None:
         self._path, self._load, self._say = path, load, say or _print
         self._judged = _signature(path)  # before it is loaded: one that comes meanwhile is a new one
         self.classifier = load()
+        try:
+            prove(self.classifier)
+        except ModelError as error:
+            raise ModelError(f"{path}: {error}") from error
         self.model = Model(0, path.name, self.classifier.contract)
         self._news: Classifier | str | None = None
         self._stop = threading.Event()
@@ -123,10 +127,7 @@ class ArtifactFile:
             # time: with Python's own 5 ms a frame takes three times as long while a file is checked.
             sys.setswitchinterval(_SWITCH_S)
             classifier = self._load()
-            contract = classifier.contract
-            # The first inference takes longest and finds what engines only refuse when they run, goldens or none.
-            classifier.infer(np.zeros((contract.height, contract.width, 3), np.uint8))
-            classifier.selftest()
+            prove(classifier)
             return classifier
         except EdgecnnError as error:
             return str(error).removeprefix(f"{self._path}: ")
@@ -134,6 +135,14 @@ class ArtifactFile:
             return f"{type(error).__name__}: {first_line(error)}"
         finally:
             sys.setswitchinterval(switch_s)
+
+
+def prove(classifier: Classifier) -> None:
+    """Raises ModelError where this device computes something else than the lab."""
+    contract = classifier.contract
+    # The first inference takes longest and finds what engines only refuse when they run, goldens or none.
+    classifier.infer(np.zeros((contract.height, contract.width, 3), np.uint8))
+    classifier.selftest()
 
 
 def _signature(path: Path) -> tuple[int, ...] | None:

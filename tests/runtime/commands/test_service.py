@@ -22,6 +22,7 @@ import pytest
 
 from edgecnn_runtime import cli
 from edgecnn_runtime.commands import service
+from edgecnn_runtime.errors import EdgecnnError, UsageError
 
 if sys.platform != "linux":
     pytest.skip("systemd is of Linux", allow_module_level=True)
@@ -197,7 +198,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
     monkeypatch.setattr(service, "BOOTED", tmp_path)
     monkeypatch.setattr(service, "TEMPORARY", (Path("/nowhere"),))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(service, "_check_access", lambda user, artifact: None)  # needs root's rights indeed
+    monkeypatch.setattr(service, "_check_access", lambda *_: None)  # needs root's rights indeed
     return one
 
 
@@ -239,6 +240,17 @@ def test_install_status_and_uninstall(system: System, tiny_artifact: Path, capsy
     assert list(system.units.iterdir()) == []
     assert edgecnn(capsys, "uninstall")[2].endswith("edgecnn.service: is not installed\n")
     assert edgecnn(capsys, "status")[0] == 1
+
+
+def test_a_path_with_blanks_is_known_again(
+    system: System, tiny_artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artifact = tmp_path / "two  blanks.tflite"  # of which systemd keeps one in a description
+    artifact.write_bytes(tiny_artifact.read_bytes())
+    assert edgecnn(capsys, "install", artifact, "--camera", "fake:")[0] == 0
+    system.show.write_text(SHOW.format(artifact=str(artifact).replace("  ", " ")))
+    assert edgecnn(capsys, "status", artifact)[0] == 0
+    assert edgecnn(capsys, "uninstall", artifact)[0] == 0
 
 
 def test_a_second_service_has_another_name(
@@ -296,6 +308,14 @@ def test_without_root_or_systemd_one_line_says_what_to_do(
         (["print", "ARTIFACT", "--snapshots", "s", "--snapshot-label", "nope"], "no label 'nope'"),
         (["print", "ARTIFACT", "--host", "0.0.0.0"], "add --token-file FILE"),
         (["print", "ARTIFACT", "--jsonl", "no/folder/x.jsonl"], "no/folder: no such folder"),
+        (["print", "ARTIFACT", "--append"], "--append adds to a file"),
+        (["print", "ARTIFACT", "--jsonl", "x", "--stats", "x"], "need a file each"),
+        (["print", "ARTIFACT", "--size", "224"], "needs all three: --size, --range and --labels"),
+        (["print", "ARTIFACT", "--token-file", "gone"], "gone: there is no such file"),
+        (["print", "ARTIFACT", "--camera", f"video:{__file__}"], "a recording ends, and a service goes on"),
+        (["print", "ARTIFACT", "--camera", __file__], "a recording ends, and a service goes on"),
+        (["print", "ARTIFACT", "--camera", "."], "a recording ends, and a service goes on"),
+        (["print", "ARTIFACT", "--camera", "fake:frames=5"], "a recording ends, and a service goes on"),
         (["print", "ARTIFACT", "--user", "root"], "must not be root's"),
         (["print", "ARTIFACT", "--user", "no-such-user"], "there is no such user"),
         (["print", "ARTIFACT", "--json"], "--json is for status"),
@@ -331,6 +351,7 @@ def test_paths_are_absolute_and_written_to_alone_and_files_of_an_earlier_start_a
 ) -> None:
     for name in ("a b", "shots"):
         (folder / name).mkdir()
+    (folder / "t").write_text("0123456789abcdef")
     words = "--jsonl", "a b/o.jsonl", "--stats", "s.json", "--snapshots", "shots", "--token-file", "t", "--fps", "5"
     arguments, writable = service._live_arguments(tiny_artifact, list(words))
     assert writable == [folder / "a b", folder, folder / "shots"]
@@ -341,5 +362,30 @@ def test_paths_are_absolute_and_written_to_alone_and_files_of_an_earlier_start_a
     assert service._live_arguments(tiny_artifact, ["--camera", "0", "--jsonl", "-"]) == (["--jsonl", "-"], [])
     (folder / "7").touch()  # a number is a camera, whatever lies there
     assert service._live_arguments(tiny_artifact, ["--camera", "7"])[0] == ["--camera", "7"]
-    (folder / "v.mp4").touch()
-    assert service._live_arguments(tiny_artifact, ["--camera", "v.mp4"])[0] == ["--camera", str(folder / "v.mp4")]
+    assert service._live_arguments(tiny_artifact, ["--camera", "device:7"])[0] == ["--camera", "device:7"]
+    (folder / "door").symlink_to("/dev/video3")  # which need not be plugged in now
+    assert service._live_arguments(tiny_artifact, ["--camera", "door"])[0] == ["--camera", str(folder / "door")]
+
+
+def test_memory_is_by_the_models_size_unless_somebody_says_otherwise(folder: Path, tiny_artifact: Path) -> None:
+    measured = 256 + -(-16 * tiny_artifact.stat().st_size // 10**6)
+    assert service._unit("a", tiny_artifact, [], USER, None).memory_mb == measured
+    assert service._unit("a", tiny_artifact, [], USER, 300).memory_mb == 300
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may ask what another user may")
+def test_what_the_user_may_not_read_or_write_is_said(tmp_path_factory: pytest.TempPathFactory) -> None:
+    secret = tmp_path_factory.mktemp("root") / "token"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    with pytest.raises(EdgecnnError, match=r"nobody lacks a right that the service needs: .*|nobody may not start"):
+        service._check_access("nobody", [secret], [])
+    with pytest.raises(EdgecnnError, match=r"/root: no permission to write there|nobody may not start"):
+        service._check_access("nobody", [], [Path("/root")])
+
+
+def test_a_user_without_a_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 123_456)  # as in containers
+    with pytest.raises(UsageError, match="user 123456: there is no such user on this machine; name one: --user pi"):
+        service._user(None)

@@ -19,6 +19,7 @@ from edgecnn_converters.goldens import make_goldens
 from edgecnn_runtime import Classifier, Contract
 from edgecnn_runtime.backends import module_for
 from edgecnn_runtime.classifier import read_artifact, write_artifact
+from edgecnn_runtime.errors import ModelError
 from edgecnn_runtime.live import artifact as artifact_module
 from edgecnn_runtime.live.artifact import ArtifactFile
 from edgecnn_runtime.live.capture import open_frames
@@ -159,6 +160,12 @@ def other_answers(path: Path) -> None:
 
 def empty(path: Path) -> None:
     path.write_bytes(b"")
+
+
+def test_the_first_model_too_must_pass_its_self_test(place: Path) -> None:
+    other_answers(place)
+    with pytest.raises(ModelError, match=f"^{place}: self-test failed"):
+        watched(place, [])
 
 
 @pytest.mark.parametrize("spoil", [truncated, altered, newer, other_answers, empty])

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -36,13 +37,14 @@ from tests.system.arm64.emulated_pi import (
 pytestmark = pytest.mark.arm64
 
 BACKBONE, SIZE_PX = "efficientnet_lite0", 96
-ARTIFACTS = ("float32.tflite", "int8.tflite", "float32.onnx")
+ARTIFACTS = ("float32.tflite", "int8.tflite", "float32.onnx", "int8.onnx")
 INTEGERS = "integers.tflite"
 PICTURES = 6
 FLOAT_TOLERANCE = 1e-5
 # Of the self-test's tolerance, which is narrow for a network of floats and does not count with a resampler that rounds.
 MAX_SHARE = {"float32": 2.0, "int8": 1.0, "integers": 1.0}
 MAX_VIDEO_LEVELS = 2
+TOKEN = {"Authorization": "Bearer 0123456789abcdef"}
 TINY = ("tiny-int8.tflite", "tiny-float32.onnx")
 
 Pixels = Mapping[str, np.ndarray]
@@ -86,7 +88,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, tiny_artifact: Path, tiny_on
             cv2.imwrite(str(folder / f"goldens/{name}/{number}.jpg"), picture)
     for tiny in (tiny_artifact, tiny_onnx):
         shutil.copy(tiny, folder)
-    (folder / "token").write_text("0123456789abcdef")
+    (folder / "token").write_text(TOKEN["Authorization"].split()[1])
     _label(folder)
     return folder
 
@@ -307,11 +309,14 @@ def test_the_service_s_unit_is_one_that_systemd_takes(pi: EmulatedPi) -> None:
 @pytest.mark.parametrize("name", ARTIFACTS)
 def test_live_serves_its_page_and_decides_as_here(pi: EmulatedPi, name: str) -> None:
     lines = f"{pi.board.name}-{name}.jsonl"
-    command = pi.command("edgecnn", "live", name, "--camera", "clip.avi", "--port", 0, "--jsonl", lines)
+    page = ("--host", "0.0.0.0", "--port", 0, "--token-file", "token")
+    command = pi.command("edgecnn", "live", name, "--camera", "clip.avi", *page, "--jsonl", lines)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stderr is not None
             (url,) = (line.split()[1] for line in [process.stderr.readline()] if line.startswith("page: "))
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                urllib.request.urlopen(url, timeout=60)
             assert b"edgecnn" in _ask(url)
             end_s = time.monotonic() + 120
             while (state := json.loads(_ask(f"{url}state")))["frames"] < 5:
@@ -340,7 +345,7 @@ def test_live_serves_its_page_and_decides_as_here(pi: EmulatedPi, name: str) -> 
 
 
 def _ask(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=TOKEN), timeout=60) as answer:
         return bytes(answer.read())
 
 
