@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn_converters import formats
-from edgecnn_converters.gate import CONFIDENCE, MAX_DROP_POINTS, Verdict, judge, views
+from edgecnn_converters.gate import CONFIDENCE, LATER, MAX_DROP_POINTS, Verdict, judge, views
 from edgecnn_converters.goldens import make_goldens
 from edgecnn_converters.ladder import Attempt, climb
 from edgecnn_converters.quantization.fine_tuning import TuningError
@@ -32,12 +32,18 @@ from edgecnn_runtime.metrics import wilson_interval
 from edgecnn_runtime.parallel import map_ordered
 
 Pixels = npt.NDArray[np.uint8]
+_AT_ONCE = 256  # pictures whose views are in memory
 REJECTED = ".rejected"  # behind the name of a file that the gate refused
 
 _PACKAGES = (
     "edgecnn", "edgecnn-converters", "edgecnn-runtime", "tensorflow", "tensorflow-cpu", "keras", "numpy",
     "opencv-python", "opencv-python-headless", "ai-edge-litert", "tflite-runtime", "onnxruntime", "tf2onnx",
 )  # fmt: skip
+
+
+def rejected(path: Path) -> Path:
+    """Where an artifact is kept that the gate refused."""
+    return path.with_name(f"{path.name}{REJECTED}")
 
 
 @dataclass(frozen=True)
@@ -57,11 +63,11 @@ class Labelled:
     ask: Callable[[Sequence[Pixels]], npt.NDArray[np.float32]] | None = None
 
     @cached_property
-    def views(self) -> tuple[list[Pixels], npt.NDArray[np.float32]]:
-        """Further views of every picture, one picture after the other, and what the Keras model says of them."""
+    def of_views(self) -> npt.NDArray[np.float32]:
+        """What the float model says of further views of every picture, one picture after the other."""
         assert self.ask is not None
-        found = [view for pixels in self.pixels for view in views(pixels)]
-        return found, self.ask(found)
+        parts = (self.pixels[start : start + _AT_ONCE] for start in range(0, len(self.pixels), _AT_ONCE))
+        return np.concatenate([self.ask([view for pixels in part for view in views(pixels)]) for part in parts])
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ def make_artifact(
     max_drop_points: float = MAX_DROP_POINTS,
     repairs: bool = True,
     tune: Callable[[], Prepared] = _not_tuned,
+    say: Callable[[str], None] = lambda words: None,
 ) -> Artifact:
     """Converts, judges, measures, writes and re-reads one artifact: ``folder/<backbone>-<precision>.<format>``.
 
@@ -124,6 +131,7 @@ def make_artifact(
         max_drop_points: the drop that the gate allows.
         repairs: whether int8 that costs more is made in other ways, see `edgecnn_converters.ladder`.
         tune: the last of these ways, see `edgecnn_converters.formats.tflite.fine_tuned`; raises TuningError.
+        say: is told of each of these ways what came of it, in one line.
 
     Raises:
         EdgecnnError: conversion failed, or the file that was written does not pass its own self-test.
@@ -149,7 +157,10 @@ def make_artifact(
         assert validation is not None
         graph, classifier = build(precision, repair)
         verdict = _judge(classifier, validation, workers, max_drop_points, confidence)
-        return Attempt(words, repair, graph, verdict, _latency_ms(classifier))
+        made = Attempt(words, repair, graph, verdict, _latency_ms(classifier))
+        if not made.good or repair != NONE:
+            say(f"{format} int8, {made}")
+        return made
 
     exact = cache(lambda: _answers(build("float32")[1], calibration, workers))
 
@@ -175,12 +186,14 @@ def make_artifact(
     if outcome is not None:
         provenance = replace(provenance, test=outcome[0])
     refused = verdict is not None and verdict.outcome == "fail"
-    target = path.with_name(f"{path.name}{REJECTED}") if refused else path
+    target = rejected(path) if refused else path
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as temporary:
         written = Path(temporary, path.name)
         write_artifact(written, graph, replace(contract, provenance=provenance, goldens=make_goldens(classifier)))
         Classifier.load(written).selftest()  # a file that fails it takes no earlier file's place
         os.replace(written, target)
+    if not refused:
+        rejected(path).unlink(missing_ok=True)  # of an earlier export: there is a good one now
     size_mb = target.stat().st_size / 1e6
     made = Artifact(target, format, precision, size_mb, _latency_ms(classifier), verdict, *(outcome or ()))
     return replace(made, attempts=tuple(attempts), left_out=left_out)
@@ -200,17 +213,17 @@ def _judge(
     verdict = judge(labels, pictures.truth, reference[np.newaxis], answers[np.newaxis], max_drop_points, confidence)
     if verdict.outcome != "unproven" or pictures.ask is None:
         return verdict
-    more, expected = pictures.views
 
     def together(first: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         by_view = others.reshape(len(first), -1, first.shape[1]).swapaxes(0, 1)
         return np.concatenate([first[np.newaxis], by_view])
 
+    more = (view for pixels in pictures.pixels for view in views(pixels))
     seen = together(answers, _answers(classifier, more, workers))
-    return judge(labels, pictures.truth, together(reference, expected), seen, max_drop_points, confidence)
+    return judge(labels, pictures.truth, together(reference, pictures.of_views), seen, max_drop_points, LATER)
 
 
-def _answers(classifier: Classifier, pictures: Sequence[Pixels], workers: int) -> npt.NDArray[np.float32]:
+def _answers(classifier: Classifier, pictures: Iterable[Pixels], workers: int) -> npt.NDArray[np.float32]:
     answers = map_ordered(classifier.clone, lambda own, pixels: own.infer(pixels), pictures, workers)
     return np.stack(list(answers))
 

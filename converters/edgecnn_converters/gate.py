@@ -4,6 +4,9 @@ Both models answer the same pictures, so only those count on which one is right 
 float model's accuracy minus the artifact's. The artifact passes when the pictures make it 95 % sure that the drop is no
 larger than allowed, and fails when they make it 95 % sure that it is larger; otherwise they do not decide. Those two
 bounds are the ends of the interval, which is one of 90 % therefore, as in any test of non-inferiority.
+
+Where the pictures do not decide, further views of them are asked about, and where int8 does not pass, it is made in
+other ways. Each of these is a chance more to pass by luck, so it passes only where that is 99 % sure.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from edgecnn_runtime.metrics import expected_calibration_error
 
 MAX_DROP_POINTS = 1.0
 CONFIDENCE = 0.95  # of each bound
+LATER = 0.99  # of the upper bound, at every look and attempt after the first
 _MOST_PICTURES = 1_000_000  # a number of pictures beyond this is no advice
 
 
@@ -33,10 +37,11 @@ class Verdict:
 
     Attributes:
         max_drop_points: the largest drop that is allowed.
-        drop_points, interval: the drop, and its bounds, each of which holds with `confidence`.
-        pictures: how many the verdict is about; views: how many of each.
+        drop_points: of the pictures as they are.
+        interval: its bounds: the lower one holds with 95 %, the upper one with `confidence`.
+        pictures: how many the verdict is about; views: how many of each the interval makes use of.
         agreement: fraction of them with the same top-1.
-        lost, gained: pictures, as they are, that only the float model, only the artifact has right.
+        lost, gained: pictures that only the float model, only the artifact has right.
         p_value: of McNemar's exact test, two-sided, that the two models are equally good.
         worst_class, worst_drop_points: the label that loses most recall, and how much.
         calibration_error: of the artifact, a fraction, see `edgecnn_runtime.metrics.expected_calibration_error`.
@@ -75,33 +80,36 @@ def judge(
         labels: names of the classes.
         truth: ``(N,)`` int, indexes of the right labels; N > 0.
         reference, candidate: ``(views, N, classes)`` float32, the probabilities of the float model and of the artifact
-            for one or more views of every picture.
-        confidence: with which each bound is to hold.
+            for one or more views of every picture, of which the first is the picture as it is.
+        confidence: with which the upper bound is to hold, that is, how sure it must be that the artifact passes.
     """
     right = reference.argmax(2) == truth
     still_right = candidate.argmax(2) == truth
     each = right.astype(np.float64) - still_right  # of every view
     difference = each.mean(0)
+    drop = float(each[0].mean())
     lost, gained = float((each > 0).mean(0).sum()), float((each < 0).mean(0).sum())
     # Views of one picture do not count as pictures, but rounding meets them nearly by chance: as often as the mean of
-    # a picture's views varies less than one view does, they are worth more. The ones draw towards no gain at all.
+    # a picture's views varies less than one view does, they are worth more. The ones draw towards no gain at all. Nor
+    # can views prove something else than the pictures themselves say.
     worth = (lost + gained + 1.0) / (float((difference**2).sum()) + 1.0)
     low, high = paired_interval(worth * lost, worth * gained, worth * len(truth), confidence)
+    low, high = min(low, drop), max(high, drop)
     allowed = max_drop_points / 100.0
     outcome: GateOutcome = "pass" if high <= allowed else "fail" if low > allowed else "unproven"
     more = _more_pictures(lost, gained, len(truth), worth, allowed, confidence) if outcome == "unproven" else None
     count = np.maximum(np.bincount(truth, minlength=len(labels)), 1)
-    of_class = np.bincount(truth, weights=difference, minlength=len(labels)) / count
+    of_class = np.bincount(truth, weights=each[0], minlength=len(labels)) / count
     worst = int(of_class.argmax())
     return Verdict(
         outcome=outcome,
         max_drop_points=max_drop_points,
         confidence=confidence,
-        drop_points=100.0 * float(difference.mean()),
+        drop_points=100.0 * drop,
         interval=(100.0 * low, 100.0 * high),
         pictures=len(truth),
         views=len(each),
-        agreement=float((reference.argmax(2) == candidate.argmax(2)).mean()),
+        agreement=float((reference[0].argmax(1) == candidate[0].argmax(1)).mean()),
         lost=int((each[0] > 0).sum()),
         gained=int((each[0] < 0).sum()),
         p_value=mcnemar(int((each[0] > 0).sum()), int((each[0] < 0).sum())),
@@ -118,12 +126,11 @@ def paired_interval(lost: float, gained: float, pictures: float, confidence: flo
 
     Args:
         lost, gained: pictures that only the first, only the second has right; pictures: of all, > 0.
-        confidence: with which each bound holds.
+        confidence: with which the upper bound holds; the lower one holds with `CONFIDENCE`.
 
     Returns:
         (low, high), fractions in [-1, 1] on both sides of (lost - gained) / pictures.
     """
-    z = NormalDist().inv_cdf(confidence)
     estimate = (lost - gained) / pictures
 
     def distance(difference: float) -> float:
@@ -135,14 +142,14 @@ def paired_interval(lost: float, gained: float, pictures: float, confidence: flo
         gap = abs(estimate - difference)
         return gap / math.sqrt(variance) if variance > 0.0 else math.inf if gap else 0.0
 
-    def end(outer: float) -> float:
-        inner = estimate
+    def end(outer: float, sure: float) -> float:
+        inner, z = estimate, NormalDist().inv_cdf(sure)
         for _ in range(60):
             middle = (inner + outer) / 2.0
             inner, outer = (middle, outer) if distance(middle) <= z else (inner, middle)
         return inner
 
-    return end(-1.0), end(1.0)
+    return end(-1.0, CONFIDENCE), end(1.0, confidence)
 
 
 def views(picture: Picture) -> list[Picture]:

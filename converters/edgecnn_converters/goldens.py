@@ -21,11 +21,12 @@ _DRAWS, _NOISY = 6, 0.0005
 _LEAST_TOLERANCE = 0.01
 _LEAST_FLOAT_TOLERANCE = 0.002  # processors differ by 1e-5
 _MOST_PIXELS = 1_800_000
+_MOST_BYTES = 150_000  # of all together, as the contract has them; of a very large input fewer are kept
 _COLOURS = 64  # a multiple, see _draw
 
 
 def make_goldens(classifier: Classifier) -> tuple[Golden, ...]:
-    """Chooses drawn pictures (nobody's photos) that tell most about this very artifact.
+    """Chooses at most `GOLDENS` drawn pictures (nobody's photos) that tell most about this very artifact.
 
     The tolerance covers what may differ between devices. Resizing does not: all of a picture's averages are whole
     numbers. Engines round 8-bit sums each in its own way, which meets the answer as one grey level of difference in a
@@ -58,7 +59,9 @@ def make_goldens(classifier: Classifier) -> tuple[Golden, ...]:
             )
         )
         seen.append([effect(wrong) / tolerance for wrong in _faults(contract, picture, pixels)])
-    return tuple(goldens[i] for i in _cover(np.array(seen), GOLDENS))
+    chosen = [goldens[i] for i in _cover(np.array(seen), GOLDENS)]
+    sizes = np.cumsum([len(golden.png) for golden in chosen])
+    return tuple(chosen[: max(1, int((sizes <= _MOST_BYTES).sum()))])
 
 
 def _faults(contract: Contract, picture: Picture, pixels: Picture) -> Iterator[Picture]:

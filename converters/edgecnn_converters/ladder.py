@@ -2,8 +2,7 @@
 
 First what makes no file larger or slower, then more and more layers in float, the most sensitive ones first. A step
 that brings the file no nearer to the float model, by calibration pictures, is undone before the next one. Last comes
-fine-tuning, which takes minutes, with every layer in 8 bits: layers in float beside it gained nothing more. Every
-attempt is a chance more to pass by luck, so those after the first must be surer.
+fine-tuning, which takes minutes, with every layer in 8 bits: layers in float beside it gained nothing more.
 
 Two steps that are often named are left out, since on trained networks they were measured to gain nothing: equalization
 across layers, and a head trained again on the int8 file's features; recipe `fast` shows it some from the start.
@@ -14,11 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from edgecnn_converters.gate import CONFIDENCE, Verdict
+from edgecnn_converters.gate import CONFIDENCE, LATER, Verdict
 from edgecnn_converters.quantization.fine_tuning import TuningError
 from edgecnn_converters.quantization.repair import NONE, Repair
-
-LATER = 0.99  # how sure the gate must be of each attempt after the first
 
 _EVERYWHERE: dict[str, Callable[[Repair], Repair]] = {
     "joint rounding": lambda repair: replace(repair, jointly=True),
@@ -42,6 +39,13 @@ class Attempt:
     graph: bytes
     verdict: Verdict
     latency_ms: float
+
+    def __str__(self) -> str:
+        (low, high), verdict = self.verdict.interval, self.verdict
+        return (
+            f"{self.words}: {verdict.outcome}, drop {verdict.drop_points:+.2f} ({low:+.2f} to {high:+.2f}) points, "
+            f"{self.size_mb:.2f} MB, {self.latency_ms:.2f} ms"
+        )
 
     @property
     def size_mb(self) -> float:

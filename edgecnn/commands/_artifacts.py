@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -17,13 +19,14 @@ from edgecnn.training.head import predict
 from edgecnn.training.run import Config, Run
 from edgecnn.training.train import Pictures, load_model
 from edgecnn_converters import formats
-from edgecnn_converters.artifacts import Artifact, Labelled, make_artifact
+from edgecnn_converters.artifacts import Artifact, Labelled, make_artifact, rejected
 from edgecnn_converters.formats import tflite
 from edgecnn_converters.freeze import freeze
 from edgecnn_converters.gate import MAX_DROP_POINTS
 from edgecnn_converters.ladder import pareto
 from edgecnn_converters.quantization.repair import Prepared
 from edgecnn_runtime.classifier import apply_temperature
+from edgecnn_runtime.commands import is_terminal
 from edgecnn_runtime.contract import Contract, Decision, Provenance, Publication
 from edgecnn_runtime.dataset import LabelledPicture, read_dataset
 from edgecnn_runtime.decode import Picture
@@ -34,6 +37,11 @@ EXIT_REFUSED, EXIT_UNDECIDED = 3, 4
 
 Variant = tuple[str, str]  # format, precision
 Progress = Callable[[str, int, int], None]
+
+
+def say(words: str) -> None:
+    """One line on stderr, beside progress bars too."""
+    print(f"edgecnn: {words}", file=sys.stderr, flush=True)
 
 
 def choose_variants(wanted_formats: Sequence[str], wanted_precisions: Sequence[str]) -> list[Variant]:
@@ -51,11 +59,16 @@ def choose_variants(wanted_formats: Sequence[str], wanted_precisions: Sequence[s
 
 
 def check_free(folder: Path, backbone: str, variants: Sequence[Variant], overwrite: bool) -> None:
-    """Raises EdgecnnError when an artifact exists and may not be replaced."""
+    """Raises EdgecnnError when an artifact exists and may not be replaced, or the folder cannot be written to."""
     for name, precision in variants:
         path = folder / f"{backbone}-{precision}.{name}"
-        if path.exists() and not overwrite:
-            raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
+        for taken in (path, rejected(path)):
+            if taken.exists() and not overwrite:
+                raise EdgecnnError(f"{taken} exists already; add --overwrite to replace it")
+    try:
+        tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.absolute().parents) if path.exists())).close()
+    except OSError as error:
+        raise EdgecnnError(f"{folder}: cannot be written to: {error.strerror}; name another with --out") from error
 
 
 def export_run(
@@ -128,16 +141,13 @@ def make_all(
     def tune() -> Prepared:
         return tflite.fine_tuned(function, calibration, training or calibration, progress)
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EdgecnnError(f"{folder}: cannot be made: {error.strerror}") from error
+    folder.mkdir(parents=True, exist_ok=True)
     made: list[Artifact] = []
     pending = list(variants)
     for name, precision in pending:
         artifact = make_artifact(
             function, contract, name, precision, calibration, validation, test, folder, workers, max_drop_points,
-            tune=tune,
+            tune=tune, say=say if is_terminal() else lambda words: None,
         )  # fmt: skip
         made.append(artifact)
         instead = (name, "float16")
@@ -181,10 +191,10 @@ def further_pictures(run: Run, data: Path, progress: Progress) -> tuple[list[Pic
     """
     contract = run_contract(run.config, run.labels, "", Decision(), Publication())
     seen = {picture.sha256 for picture in run.pictures}
-    found = decode_labelled(data, read_dataset(data).pictures, contract, "the run", seen, progress)
-    if not len(found[1]):
+    pixels, truth, _ = decode_labelled(data, read_dataset(data).pictures, contract, "the run", seen, progress)
+    if not pixels:
         raise EdgecnnError(f"{data}: all of its pictures are the run's own already; --data adds others")
-    return found
+    return pixels, truth
 
 
 def decode_labelled(
@@ -194,33 +204,37 @@ def decode_labelled(
     owner: str,
     seen: Container[str],
     progress: Progress,
-) -> tuple[list[Picture], npt.NDArray[np.int64]]:
+) -> tuple[list[Picture], npt.NDArray[np.int64], list[LabelledPicture]]:
     """Labelled pictures, preprocessed as a contract says, without those whose contents (SHA-256) are in `seen`.
 
     Args:
         data: where they come from, and owner: whose labels the contract has, both for the errors.
 
     Returns:
-        The pictures, and the indexes of their labels, ``(N,)``. Raises EdgecnnError for a label that is none.
+        The pictures, the indexes of their labels, ``(N,)``, and where each is from. Raises EdgecnnError for a label
+        that is none. What cannot be read is named on stderr and left out.
     """
     labels = contract.labels
     if unknown := sorted({picture.label for picture in pictures} - set(labels)):
         raise EdgecnnError(f"{data}: {owner} has no label {unknown[0]!r} (it has: {', '.join(labels[:10])})")
     if not pictures:
-        return [], np.empty(0, np.int64)
+        return [], np.empty(0, np.int64), []
     decoded = decode_pictures(
         [picture.path for picture in pictures], contract.preprocessing, contract.height, contract.width,
         progress=lambda done, total: progress("decoding", done, total),
     )  # fmt: skip
+    for _, reason in decoded.unreadable:
+        say(f"left out: {reason}")
     new = [i for i, content in enumerate(decoded.hashes) if content not in seen]
-    truth = np.array([labels.index(pictures[decoded.readable[i]].label) for i in new], np.int64)
-    return [np.asarray(decoded.pictures[i]) for i in new], truth
+    kept = [pictures[decoded.readable[i]] for i in new]
+    truth = np.array([labels.index(picture.label) for picture in kept], np.int64)
+    return [np.asarray(decoded.pictures[i]) for i in new], truth, kept
 
 
 def decode_calibration(paths: Sequence[Path], contract: Contract) -> DecodedPictures:
     """Up to `CALIBRATION_PICTURES`, spread over the paths, whose folders may be classes."""
-    step = max(1, len(paths) // CALIBRATION_PICTURES)
-    chosen = paths[::step][:CALIBRATION_PICTURES]
+    count = min(len(paths), CALIBRATION_PICTURES)
+    chosen = [paths[number * len(paths) // count] for number in range(count)]
     return decode_pictures(chosen, contract.preprocessing, contract.height, contract.width)
 
 
@@ -284,17 +298,24 @@ def print_gate(artifacts: Sequence[Artifact]) -> None:
                 other for other in artifacts
                 if (other.format, other.precision, other.rejected) == (artifact.format, "float16", False)
             ]  # fmt: skip
-            words = f"; {instead[0].path.name} stands in for it" if instead and artifact.precision == "int8" else ""
+            words = ""
+            if instead and artifact.precision == "int8":
+                words = f"; {instead[0].path.name} stands in for it"
+            elif (earlier := artifact.path.with_suffix("")).exists():
+                words = f"; {earlier.name} is that of an earlier export"
             print(f"REFUSED: the drop is larger than allowed; the file is kept as {artifact.path.name}{words}")
-    open_ = [verdict for _, verdict in judged if verdict.outcome == "unproven"]
-    if open_:
-        needed = [verdict.more_pictures for verdict in open_ if verdict.more_pictures is not None]
+    for more in dict.fromkeys(verdict.more_pictures for _, verdict in judged if verdict.outcome == "unproven"):
+        names = [
+            artifact.path.name
+            for artifact, verdict in judged
+            if verdict.outcome == "unproven" and verdict.more_pictures == more
+        ]
         advice = (
-            f"some {max(needed):,} labelled pictures more, with --data FOLDER, would tell"
-            if needed
-            else ("the drop is too close to what is allowed for any number of pictures to tell")
+            "the drop is too close to what is allowed for any number of pictures to tell"
+            if more is None
+            else f"some {more:,} labelled pictures more, with --data FOLDER, would tell"
         )
-        print(f"unproven: too few pictures to be sure either way; {advice}")
+        print(f"unproven: {', '.join(names)}: too few pictures to be sure either way; {advice}")
 
 
 def print_attempts(artifacts: Sequence[Artifact]) -> None:

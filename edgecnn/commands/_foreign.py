@@ -6,6 +6,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from edgecnn.commands._artifacts import (
     Progress,
     Variant,
@@ -20,6 +23,7 @@ from edgecnn_converters.sources import Normalization, Source, Stated
 from edgecnn_runtime.commands import _model
 from edgecnn_runtime.contract import Contract, Provenance, Publication
 from edgecnn_runtime.dataset import picture_files, read_dataset
+from edgecnn_runtime.decode import Picture
 from edgecnn_runtime.errors import EdgecnnError, ModelError, UsageError
 
 _SHARE = 4  # one of so many labelled pictures calibrates, where none are given for that
@@ -62,6 +66,10 @@ def read_model(
     source = sources.read(path, stated)
     if len(names) != (needed := max(2, source.outputs)):
         raise EdgecnnError(f"{labels}: has {len(names)} labels, {path} needs {needed}")
+    own = path.resolve()
+    name = own.name if path.is_dir() else own.stem
+    if not name.isprintable():
+        raise EdgecnnError(f"{str(path)!a}: rename the model; its name becomes that of the files")
     try:
         return source, Contract(
             height=source.height,
@@ -70,9 +78,9 @@ def read_model(
             activation="sigmoid" if source.outputs == 1 else "softmax",
             preprocessing=preprocessing,
             provenance=Provenance(
-                backbone=path.stem,
+                backbone=name,
                 precision="",
-                weights=f"{path.name}, made elsewhere",
+                weights=f"{own.name}, made elsewhere",
                 publication=publication,
             ),
         )
@@ -108,8 +116,9 @@ def export_foreign(
 
     Args:
         calibrate: a folder of pictures for int8; without it, the training split of `data`, else some of its pictures.
-        data: labelled pictures. Those that neither are its training split nor calibrate are what the gate judges by,
-            and the accuracy that is shown is of them.
+        data: labelled pictures. Those that neither are its training split nor calibrate are held out: by its validation
+            split the gate judges, and the accuracy that is shown is that of its test split. Where it does not state
+            both, every second picture is for the one and every other for the other.
     """
     pictures = () if data is None else read_dataset(data).pictures
     training = [picture.path for picture in pictures if picture.split == "train"]
@@ -121,15 +130,25 @@ def export_foreign(
         if not paths:
             raise EdgecnnError("int8 needs pictures to calibrate with: state --calibrate FOLDER")
         calibration = decode_calibration(paths, contract)
-    judged = None
+    validation = test = None
     if data is not None:
         used = set() if calibration is None else set(calibration.hashes)
         rest = [picture for picture in pictures if picture.split != "train"]
-        pixels, truth = decode_labelled(data, rest, contract, "the model", used, progress)
+        pixels, truth, kept = decode_labelled(data, rest, contract, "the model", used, progress)
         if not len(truth):
             raise EdgecnnError(f"{data}: all of its pictures calibrate or are of its training split; add others")
-        judged = Labelled(pixels, truth, source.ask(pixels), source.ask)
+        splits = np.array([picture.split for picture in kept])
+        both = {"val", "test"} <= {*splits}
+        judges = splits == "val" if both else np.arange(len(kept)) % 2 == 0
+        validation, test = (_labelled(source, pixels, truth, np.flatnonzero(side)) for side in (judges, ~judges))
     seen = [] if calibration is None else list(calibration.pictures)
     return make_all(
-        source.function, contract, variants, seen, judged, judged, folder, workers, progress, max_drop_points
+        source.function, contract, variants, seen, validation, test, folder, workers, progress, max_drop_points
     )
+
+
+def _labelled(
+    source: Source, pixels: Sequence[Picture], truth: npt.NDArray[np.int64], index: npt.NDArray[np.int64]
+) -> Labelled | None:
+    chosen = [pixels[i] for i in index]
+    return Labelled(chosen, truth[index], source.ask(chosen), source.ask) if chosen else None

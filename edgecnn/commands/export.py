@@ -28,8 +28,12 @@ def export(
         typer.Option(help="float32, float16, dynamic, int8; may be repeated.  [default: all]"),
     ] = None,
     max_drop: Annotated[
-        float, typer.Option(help="The drop against the float model, in points, beyond which a file is refused.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            help="The drop against the float model, in points, beyond which a file is refused.  [default: 1]",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Labelled pictures for the gate, which the model has never seen.")
     ] = None,
@@ -45,8 +49,12 @@ def export(
         typer.Option(help="With --pretrained and foreign models: a folder of some pictures, which int8 needs."),
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="With --pretrained and foreign models: the folder for the artifacts.")
-    ] = Path("models"),
+        Path | None,
+        typer.Option(
+            help="With --pretrained and foreign models: the folder for the artifacts.  [default: models]",
+            show_default=False,
+        ),
+    ] = None,
     author: Annotated[str, typer.Option(help="Who made the model, for those who read its metadata.")] = "",
     license: Annotated[str, typer.Option(help="The model's licence, likewise.")] = "",
     model_version: Annotated[str, typer.Option(help="The model's version, likewise.")] = "",
@@ -77,6 +85,7 @@ def export(
     if (run is None) == (pretrained is None):
         raise UsageError("name a run folder, a model, or a backbone with --pretrained")
     from edgecnn_converters import sources
+    from edgecnn_converters.gate import MAX_DROP_POINTS
 
     foreign = run is not None and sources.kind(run) is not None
     if not foreign and (logits or fit != "crop" or any(each is not None for each in (labels, range, mean, std, size))):
@@ -92,6 +101,11 @@ def export(
         raise UsageError("--data and --pictures go with a run; a pretrained backbone has nothing to be held against")
     if foreign and pictures is not None:
         raise UsageError("--pictures goes with a run; for a model from elsewhere state --data and --calibrate")
+    if pretrained is None and not foreign and out is not None:
+        raise UsageError("--out goes with --pretrained and foreign models; a run's artifacts go into its own folder")
+    if (max_drop is not None or strict) and (pretrained is not None or (foreign and data is None)):
+        raise UsageError("--max-drop and --strict are of the gate, which needs a run, or a foreign model and --data")
+    max_drop = MAX_DROP_POINTS if max_drop is None else max_drop
     if not 0.0 <= max_drop <= 100.0:
         raise UsageError(f"--max-drop is a number of points from 0 to 100 (received: {max_drop:g})")
     from edgecnn.commands._artifacts import (
@@ -118,7 +132,7 @@ def export(
             source, contract = _foreign.read_model(run, stated, labels, fit, publication)
             calibrates = calibrate is not None or data is not None
             variants = _foreign.choose_foreign_variants(run, source, format or [], precision or [], calibrates)
-            folder = out
+            folder = out or Path("models")
             check_free(folder, contract.provenance.backbone, variants, overwrite)
             made = _foreign.export_foreign(
                 source, contract, variants, calibrate, data, folder, cores(), progress, max_drop
@@ -141,7 +155,7 @@ def export(
             assert pretrained is not None
             if calibrate is None and not precision:  # int8 at once needs pictures; the others do not
                 variants = [variant for variant in variants if variant[1] != "int8"]
-            folder = out
+            folder = out or Path("models")
             check_free(folder, pretrained, variants, overwrite)
             made = export_pretrained(pretrained, variants, calibrate, folder, cores(), progress, publication)
     usable = [artifact for artifact in made if not artifact.rejected]

@@ -245,8 +245,10 @@ def _read(folder: Path, finished: bool) -> Run:
         raise EdgecnnError(f"{folder}: not a run folder ({name} is missing); 'edgecnn train' makes one") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error, UsageError) as error:
         raise EdgecnnError(f"{folder}: the run is damaged ({error}); train it again") from error
-    known = len(labels) >= 2 and {p.label for p in pictures} == set(labels) and {p.split for p in pictures} <= {*SPLITS}
-    if not known:
+    # In their order they are the network's outputs: one that somebody has changed would be wrong, and nothing would
+    # show it, since the float model would be wrong alike.
+    in_order = list(labels) == sorted({*labels}) and {picture.label for picture in pictures} == {*labels}
+    if len(labels) < 2 or not in_order or not {picture.split for picture in pictures} <= {*SPLITS}:
         raise EdgecnnError(f"{folder}: labels.txt and splits.csv do not agree; train it again")
     return Run(folder, config, labels, pictures, history, metrics)
 

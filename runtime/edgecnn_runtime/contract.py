@@ -119,7 +119,7 @@ class Gate:
     Attributes:
         outcome: ``pass``: with 95 % the drop is at most `max_drop_points`; ``fail``: with 95 % it is more;
             ``unproven``: there were too few pictures to tell.
-        interval: the drop's bounds, each of which holds with 95 %.
+        interval: the drop's bounds, each of which holds with at least 95 %.
         pictures: how many.
     """
 

@@ -104,6 +104,25 @@ def test_interval_of_several_views_covers_the_true_drop(noise: float) -> None:
     assert (np.mean(covered, axis=0) >= 0.93).all()
 
 
+@given(both=st.integers(100, 2000), lost=st.integers(0, 60), gained=st.integers(0, 60))
+def test_a_later_chance_must_be_surer_to_pass_and_is_refused_alike(both: int, lost: int, gained: int) -> None:
+    first, later = judge(LABELS, *pair(both, lost, gained)), judge(LABELS, *pair(both, lost, gained), confidence=0.99)
+    assert later.interval[0] == first.interval[0]
+    assert later.interval[1] > first.interval[1]
+    assert (later.outcome == "fail") == (first.outcome == "fail")
+    assert first.outcome == "pass" or later.outcome != "pass"
+
+
+def test_views_prove_nothing_that_the_pictures_contradict() -> None:
+    truth, reference, candidate = pair(296, 4, 0)
+    others = np.repeat(reference, 4, 0)  # of which the artifact loses nothing
+    verdict = judge(LABELS, truth, np.repeat(reference, 5, 0), np.concatenate([candidate, others]))
+    assert verdict.drop_points == pytest.approx(100 * 4 / 300)
+    assert verdict.interval[1] >= verdict.drop_points
+    assert verdict.outcome == "unproven"
+    assert (verdict.lost, verdict.gained, verdict.agreement) == (4, 0, pytest.approx(296 / 300))
+
+
 def test_views_of_one_picture_sharpen_the_interval_only_where_they_differ() -> None:
     truth, reference, candidate = pair(300, 5, 3)
     alone = judge(LABELS, truth, reference, candidate)

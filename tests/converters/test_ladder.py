@@ -108,6 +108,14 @@ def test_what_cannot_be_tuned_goes_without_and_says_so() -> None:
     assert bench.left_out == "fine-tuning (QAT): it is made of wood"
 
 
+def test_a_later_attempt_is_refused_like_the_first() -> None:
+    bench = Bench(lambda repair: 20 if repair == NONE else 11, lambda repair: 1)  # of 400
+    chosen, tried = bench.run()
+    assert verdict(11).outcome == "fail"
+    assert {attempt.verdict.outcome for attempt in tried} == {"fail"}
+    assert chosen.verdict.outcome == "fail"
+
+
 def test_pareto_front() -> None:
     def made(lost: int, size: int, latency_ms: float) -> Attempt:
         return Attempt("", NONE, bytes(size), verdict(lost), latency_ms)

@@ -56,7 +56,8 @@ def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) ->
 
 def add_metadata(graph: bytes, contract: Contract) -> bytes:
     """See `edgecnn_converters.formats.FormatModule.add_metadata`. The keys are those that ONNX defines
-    (https://onnx.ai/onnx/repo-docs/IR.html and MetadataProps.html); it has none for labels, which the contract says."""
+    (https://onnx.ai/onnx/repo-docs/IR.html and MetadataProps.html), and for what it has none the like of them: name,
+    version, and labels, one a line."""
     import onnx
 
     stated = contract.provenance.publication
@@ -66,6 +67,9 @@ def add_metadata(graph: bytes, contract: Contract) -> bytes:
         "Image.NominalPixelRange": "NominalRange_0_255",
         "model_author": stated.author,
         "model_license": stated.license,
+        "model_name": contract.provenance.backbone,
+        "model_version": stated.version,
+        "labels": "\n".join(contract.labels),
     }
     model = onnx.load_from_string(graph)
     model.doc_string = summary(contract)

@@ -112,7 +112,8 @@ class Graph:
         return self._add_constant(np.asarray(values, np.float32), name)
 
     def int8_constant(self, values: npt.NDArray[np.int8], scale: npt.NDArray[np.float32], name: str) -> int:
-        """Weights ``(out, ...)`` that stand for `values` times the `scale` ``(out,)`` of their output channel."""
+        """Weights ``(out, ...)`` that stand for `values` times the `scale`: ``(out,)`` of their output channel, or
+        ``(1,)`` of all."""
         made = self._add_constant(values, name)
         tensor, quantization = self.graph.tensors[made], self.schema.QuantizationParametersT()
         quantization.scale, quantization.zeroPoint = scale, np.zeros(len(scale), np.int64)

@@ -157,6 +157,12 @@ def picture_size(path: Path, shape: Sequence[Any], stated: tuple[int, int] | Non
     return size
 
 
+def check_integer_input(path: Path, stated: Stated) -> None:
+    """Raises UsageError where a network that takes whole numbers is said to want others."""
+    if stated.normalization != Normalization((1.0,) * 3, (0.0,) * 3):
+        raise UsageError(f"{path}: the model takes whole numbers, so it wants pixels as they are: state --range 0:255")
+
+
 def count_outputs(path: Path, run: Callable[[Sequence[Pixels]], Floats], stated: Stated, size: tuple[int, int]) -> int:
     """Tries a network on four pictures. Raises ModelError where its outputs are not what is stated of them."""
     noise = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
@@ -166,6 +172,12 @@ def count_outputs(path: Path, run: Callable[[Sequence[Pixels]], Floats], stated:
     within = outputs.min() >= -1e-4 and outputs.max() <= 1.0001
     count = int(outputs.shape[1])
     probable = within and (count == 1 or np.allclose(outputs.sum(1), 1.0, atol=1e-3))
+    # A softmax would make another answer of them. Two logits may all lie there by chance.
+    if within and not probable and count > (2 if stated.logits else 1):
+        raise ModelError(
+            f"{path}: the model's outputs are from 0 to 1 and do not sum to 1, as of one that gives a picture several "
+            "labels at once; edgecnn is for one label a picture"
+        )
     if not probable and not stated.logits:
         raise ModelError(f"{path}: the model's outputs are no probabilities; for logits state --logits")
     if probable and stated.logits and count > 1:  # a single logit may lie there by chance

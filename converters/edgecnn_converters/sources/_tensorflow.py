@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from edgecnn_converters.freeze import freeze
-from edgecnn_converters.sources import Floats, Pixels, Source, Stated, count_outputs, picture_size
+from edgecnn_converters.sources import (
+    Floats,
+    Pixels,
+    Source,
+    Stated,
+    check_integer_input,
+    count_outputs,
+    picture_size,
+)
 from edgecnn_runtime.errors import EdgecnnError, ModelError, first_line
 
 _BATCH = 32
@@ -31,6 +39,8 @@ def make_source(
 
     if len(shape) != 4 or shape[0] not in (None, 1) or shape[3] not in (1, 3):
         raise ModelError(f"{path}: a classifier takes one picture, (1, height, width, 3 or 1) (received: {shape})")
+    if tf.as_dtype(kind).is_integer:
+        check_integer_input(path, stated)
     batch = _BATCH if shape[0] is None else 1
     channels = shape[3]
     height, width = picture_size(path, shape[1:3], stated.size)

@@ -24,6 +24,7 @@ _PROGRAMS = {
 }  # layers that bring another framework's program
 _FUNCTIONS = ("builtins", "keras.activations", "keras.src.activations", "keras.ops", "keras.src.ops")
 _MOST_BYTES = 50_000_000  # of the text that describes a model
+_MOST_PACKED = 3  # times; Keras does not pack weights, and float numbers hardly get smaller
 
 
 def read(path: Path, stated: Stated) -> Source:
@@ -34,7 +35,7 @@ def read(path: Path, stated: Stated) -> Source:
         raise ModelError(f"{path}: no such file")
     try:
         _check_objects(path)
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = _in_float32(keras.saving.load_model(path, compile=False, safe_mode=True))
         sources, sinks = model.inputs, model.outputs
     except EdgecnnError:
         raise
@@ -50,11 +51,34 @@ def read(path: Path, stated: Stated) -> Source:
     return make_source(path, lambda x: model(x, training=False), tuple(sources[0].shape), sources[0].dtype, stated)
 
 
+def _in_float32(model: Any) -> Any:
+    """The model as it is, or of one that was trained in mixed precision a copy that computes in float32 throughout, as
+    the converters want it: `edgecnn train` makes the same of its own."""
+    import keras
+
+    if all(layer.compute_dtype == layer.variable_dtype == "float32" for layer in _layers(model)):
+        return model
+
+    def renewed(layer: Any) -> Any:
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=renewed, recursive=True)
+    copy.set_weights([weights.astype("float32") for weights in model.get_weights()])
+    return copy
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    for layer in model.layers:
+        yield from _layers(layer) if hasattr(layer, "layers") else [layer]
+
+
 def _check_objects(path: Path) -> None:
     """Raises ModelError where the model asks for code in the file, or for anything that is not Keras' own."""
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo("config.json").file_size > _MOST_BYTES:
             raise ModelError(f"{path}: the description of the model is too large for a classifier")
+        if sum(entry.file_size for entry in archive.infolist()) > _MOST_PACKED * path.stat().st_size + _MOST_BYTES:
+            raise ModelError(f"{path}: would fill the memory when it is unpacked; save the model again by model.save")
         config = json.loads(archive.read("config.json"))
     for entry in _objects(config):
         name, module = str(entry["class_name"]), str(entry.get("module") or "keras")

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from edgecnn_converters.sources import Floats, Pixels, Source, Stated, count_outputs, picture_size
+from edgecnn_converters.sources import Floats, Pixels, Source, Stated, check_integer_input, count_outputs, picture_size
 from edgecnn_runtime.backends import module_for
 from edgecnn_runtime.backends._trial import trial
 from edgecnn_runtime.errors import ModelError, first_line
 
 _OPSET, _IR_VERSION = 17, 8  # what older models are brought to
 _LEAST_OPSET = 13  # from which on weights can be quantized by the channel
+_UINT8 = 2  # onnx.TensorProto.UINT8, by a module that is imported only where it is used
 _MOST_BYTES = 2**31 - 1  # of one protobuf message
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger"}
 
@@ -51,6 +52,8 @@ def read(path: Path, stated: Stated) -> Source:
     try:
         model = _load(path)
         size = picture_size(path, model.shape[2:] if model.channels_first else model.shape[1:3], stated.size)
+        if model.input.type.tensor_type.elem_type == _UINT8:
+            check_integer_input(path, stated)
         trial(_wrap(model, stated, size, None), ".onnx")
         run = _runner(model, stated)
         outputs = count_outputs(path, run, stated, size)

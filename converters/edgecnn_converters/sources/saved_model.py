@@ -66,7 +66,14 @@ def _check_operators(path: Path, model: Any) -> None:
         raise ModelError(f"{path}: a SavedModel of TensorFlow 1; load it in TensorFlow 2 and write it again")
     graph = model.meta_graphs[0]
     # What saves and restores stands outside the objects' functions and is not run: loading restores by itself.
-    for name in _operators(graph.graph_def.library.function, graph.object_graph_def.concrete_functions):
+    functions = graph.graph_def.library.function
+    if len({function.signature.name for function in functions}) < len(functions):
+        raise ModelError(f"{path}: has two functions of one name; copy its folder again or write it again")
+    # Loading runs some of the functions that objects name, whether they are listed as theirs or not: every name that
+    # stands anywhere in the objects counts.
+    objects = graph.object_graph_def.SerializeToString()
+    roots = [each.signature.name for each in functions if each.signature.name.encode() in objects]
+    for name in _operators(functions, roots):
         known = op_def_registry.get(name)
         if known is None or _OUTWARD.search(name) or (known.is_stateful and name not in _HARMLESS):
             raise ModelError(f"{path}: has the operator {name}, which reaches outside the network, and is not run")

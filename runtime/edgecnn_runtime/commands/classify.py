@@ -89,7 +89,12 @@ def _classify_all(classifier: Classifier, paths: list[str], workers: int) -> Ite
     else:
         from edgecnn_runtime.parallel import map_ordered
 
-        yield from map_ordered(classifier.clone, task, paths, min(workers, max(1, len(paths))))
+        ready = iter([classifier])  # one thread takes the engine that is there
+
+        def engine() -> Classifier:
+            return next(ready, None) or classifier.clone()
+
+        yield from map_ordered(engine, task, paths, min(workers, max(1, len(paths))))
 
 
 def _document(path: str, result: Result, top: int) -> dict[str, object]:

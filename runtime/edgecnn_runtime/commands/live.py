@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from edgecnn_runtime.commands import _model
+from edgecnn_runtime.commands import _model, cores
 from edgecnn_runtime.errors import EdgecnnError, UsageError
 from edgecnn_runtime.live.views import VIEWS as SCREENS
 from edgecnn_runtime.live.views import open_view
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgecnn_runtime import Classifier
     from edgecnn_runtime.live.views import View
 
+MOST_THREADS = 4  # a mobile network gains little beyond
 VIEWS = (SCREENS[0], "page", *SCREENS[1:])
 
 
@@ -94,7 +95,12 @@ def live(
     ] = None,
     append: Annotated[bool, typer.Option("--append", help="Add to the --jsonl file.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files.")] = False,
-    threads: _model.Threads = 1,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=256, help="Threads of one inference (as many as there are cores, at most 4).", show_default=False
+        ),
+    ] = None,
     size: _model.Size = None,
     range: _model.Range = None,
     labels: _model.Labels = None,
@@ -121,8 +127,10 @@ def live(
         if path.is_file() and not overwrite and not (append and path == lines):
             raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
 
+    count = threads or min(cores(), MOST_THREADS)
+
     def load() -> Classifier:
-        classifier = _model.open_classifier(artifact, threads, size, range, labels, fit, logits)
+        classifier = _model.open_classifier(artifact, count, size, range, labels, fit, logits)
         check_labels(snapshot_label or (), classifier.contract.labels)
         return classifier
 

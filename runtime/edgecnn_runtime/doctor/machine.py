@@ -60,7 +60,7 @@ def processor(root: Path) -> Finding:
     core = _ARM_CORES.get(part[1], f"Arm part {part[1]}") if part else name[1].strip() if name else "processor"
     words = f"{core}, {count} core{'' if count == 1 else 's'}"
     if "asimddp" in features:
-        return Finding("processor", "ok", f"{words}, with dot product, which int8 makes use of")
+        return Finding("processor", "ok", f"{words}, with dot product, of which int8 makes use")
     if "asimd" in features:
         return Finding("processor", "ok", f"{words}, no dot product: int8 is smaller, and gains less speed")
     if "neon" in features or part:

@@ -77,7 +77,7 @@ def test_plain_onnx_reads_the_labels(small, tmp_path):
 def test_onnx_says_its_pixels_and_its_author(small):
     import onnx
 
-    author = replace(small.contract.provenance, publication=Publication("Ana Núñez"))
+    author = replace(small.contract.provenance, publication=Publication("Ana Núñez", version="9.9"))
     graph = formats.get("onnx").convert(small.function, "float32", ())
     described = formats.get("onnx").add_metadata(graph, replace(small.contract, provenance=author))
     model = onnx.load_from_string(described)
@@ -87,6 +87,9 @@ def test_onnx_says_its_pixels_and_its_author(small):
         "Image.ColorSpaceGamma": "SRGB",
         "Image.NominalPixelRange": "NominalRange_0_255",
         "model_author": "Ana Núñez",
+        "model_name": "small",
+        "model_version": "9.9",
+        "labels": "\n".join(small.contract.labels),
     }
     assert model.graph == onnx.load_from_string(graph).graph
 

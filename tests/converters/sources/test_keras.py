@@ -81,6 +81,31 @@ def test_pixels_go_in_as_they_are_where_the_network_normalizes(tmp_path: Path) -
     np.testing.assert_allclose(artifact(source, "tflite"), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_what_was_trained_in_mixed_precision_computes_in_float32(tmp_path: Path, policy: str) -> None:
+    keras.config.set_dtype_policy(policy)
+    try:
+        inner = network((HEIGHT, WIDTH, 3), outputs=8)
+        outer = keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), inner, keras.layers.Dense(3, activation="softmax")])
+        path = save(tmp_path, outer)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    source = read(path, Stated(None, Normalization.from_range(0, 1)))
+    expected = np.asarray(outer(np.stack(PICTURES).astype(np.float32) / 255, training=False), np.float32)
+    np.testing.assert_allclose(source.ask(PICTURES), expected, atol=0.05)
+    for format in source.formats:
+        np.testing.assert_allclose(artifact(source, format), source.ask(PICTURES), atol=1e-4, err_msg=format)
+
+
+def test_what_would_fill_the_memory_is_not_unpacked(tmp_path: Path) -> None:
+    path = save(tmp_path, network((HEIGHT, WIDTH, 3)))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("more", bytes(60_000_000))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(ModelError, match="would fill the memory"):
+        read(path, Stated(None, NORMALIZATION, True))
+
+
 def changed(path: Path, change: Any) -> Path:
     """The file with another description of the model."""
     with zipfile.ZipFile(path) as archive:

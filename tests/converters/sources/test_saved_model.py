@@ -104,6 +104,76 @@ def test_programs_that_reach_outside_are_not_loaded(tmp_path: Path, deed: Any, o
     assert not Path("/tmp/edgecnn-was-here").exists()
 
 
+class Deed(tf.saved_model.experimental.TrackableResource):  # type: ignore[misc]
+    """What TensorFlow creates and initializes while it loads, as it does with tables."""
+
+    def __init__(self) -> None:
+        super().__init__(device="")
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def _create_resource(self) -> Any:
+        return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[])
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def _initialize(self) -> None:
+        tf.io.write_file("/tmp/edgecnn-was-here", "x")
+
+    @tf.function  # type: ignore[untyped-decorator]
+    def _destroy_resource(self) -> None:
+        pass
+
+
+def _writes(model: Any) -> list[str]:
+    functions = model.meta_graphs[0].graph_def.library.function
+    return [each.signature.name for each in functions if any(node.op == "WriteFile" for node in each.node_def)]
+
+
+def _as_saved(model: Any) -> None:
+    pass
+
+
+def _not_listed(model: Any) -> None:
+    for name in _writes(model):
+        model.meta_graphs[0].object_graph_def.concrete_functions.pop(name, None)
+
+
+def _named_alone(model: Any) -> None:
+    """As the only function of its object, which is not listed."""
+    objects = model.meta_graphs[0].object_graph_def
+    writer = _writes(model)[0]
+    for node in objects.nodes:
+        names = list(node.function.concrete_functions)
+        if any("initialize" in name for name in names):
+            node.bare_concrete_function.concrete_function_name = writer
+    for name in [name for name in objects.concrete_functions if "initialize" in name]:
+        del objects.concrete_functions[name]
+
+
+def _named_twice(model: Any) -> None:
+    library = model.meta_graphs[0].graph_def.library
+    harmless = next(each for each in library.function if each.signature.name not in _writes(model))
+    again = library.function.add()
+    again.CopyFrom(harmless)
+    again.signature.name = _writes(model)[0]
+
+
+@pytest.mark.parametrize("change", [_as_saved, _not_listed, _named_alone, _named_twice])
+def test_what_loading_itself_would_run_is_looked_at_too(tmp_path: Path, change: Any) -> None:
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    program = Program(lambda x: 0.0)
+    program.resource = Deed()
+    tf.saved_model.save(program, str(tmp_path / "net"), signatures=program.__call__)
+    path = tmp_path / "net" / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    assert _writes(model)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=r"reaches outside the network|has two functions of one name"):
+        read(tmp_path / "net", STATED)
+    assert not Path("/tmp/edgecnn-was-here").exists()
+
+
 def test_damaged_and_unusable_ones_are_refused(exported: Path, tmp_path: Path) -> None:
     def copy() -> Path:
         shutil.rmtree(tmp_path / "net", ignore_errors=True)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgecnn_converters import sources
-from edgecnn_converters.sources import Normalization, Stated, count_outputs, picture_size
+from edgecnn_converters.sources import Normalization, Stated, check_integer_input, count_outputs, picture_size
 from edgecnn_runtime.errors import ModelError, UsageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 5, 3)).astype(np.float32)
@@ -63,7 +63,9 @@ def test_the_size_is_the_models_own_or_the_one_stated() -> None:
         ([[0.7]], False, None),
         ([[0.7]], True, None),
         ([[3.0, -2.0]], False, "for logits state --logits"),
-        ([[0.9, 0.9]], False, "for logits state --logits"),
+        ([[0.9, 0.9]], False, "several labels at once"),
+        ([[0.9, 0.9]], True, None),
+        ([[0.9, 0.1, 0.9]], True, "several labels at once"),
         ([[1.7]], False, "for logits state --logits"),
         ([[0.2, 0.8]], True, "probabilities already; leave out --logits"),
         ([[np.nan, 0.0]], True, "not finite"),
@@ -80,6 +82,12 @@ def test_outputs_are_what_is_said_of_them(outputs: list[list[float]], logits: bo
     else:
         with pytest.raises(ModelError, match=message):
             count_outputs(Path("net.onnx"), run, stated, (4, 5))
+
+
+def test_a_network_of_whole_numbers_wants_the_pixels_as_they_are() -> None:
+    check_integer_input(Path("net.onnx"), Stated(None, Normalization.from_range(0, 255)))
+    with pytest.raises(UsageError, match=r"takes whole numbers, .* state --range 0:255"):
+        check_integer_input(Path("net.onnx"), Stated(None, Normalization.from_range(0, 1)))
 
 
 def test_a_path_says_of_which_kind_it_is(tmp_path: Path) -> None:

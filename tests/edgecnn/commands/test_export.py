@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_few_pictures_leave_the_gate_open_and_more_decide(edgecnn, here, run, tm
     words = ("export", run, "--format", "tflite", "--precision", "float32", "--overwrite")
     open_ = here(*words)
     assert (open_.returncode, open_.stderr) == (0, "")
-    assert "unproven: too few pictures to be sure either way; some " in open_.stdout
+    assert "unproven: basic_cnn-float32.tflite: too few pictures to be sure either way; some " in open_.stdout
     assert "labelled pictures more, with --data FOLDER, would tell" in open_.stdout
     strict = here(*words, "--strict", "--json")
     assert (strict.returncode, strict.stderr) == (4, "")
@@ -119,7 +120,11 @@ def test_few_pictures_leave_the_gate_open_and_more_decide(edgecnn, here, run, tm
 
     new = draw_shapes(tmp_path / "more", LABELS, count=100, seed=9)
     (new / LABELS[0] / "broken.png").write_bytes(b"no picture")
-    document = _document(edgecnn(*words, "--strict", "--data", new, "--json"))
+    process = edgecnn(*words, "--strict", "--data", new, "--json")
+    assert (process.returncode, process.stderr.count("\n")) == (0, 1)
+    assert "edgecnn: left out: " in process.stderr
+    assert "broken.png" in process.stderr
+    document = json.loads(process.stdout)
     gate = document["artifacts"][0]["gate"]
     assert (gate["outcome"], gate["pictures"], gate["views"]) == ("pass", 306, 1)
     assert document["artifacts"][0]["accuracy"]["test"] == 1.0
@@ -164,6 +169,12 @@ def test_a_file_that_drops_too_far_is_kept_as_rejected_alone(here, run, monkeypa
     assert sorted(p.name for p in path.parent.iterdir()) == [path.name, f"{path.name}.rejected"]
     assert path.read_bytes() == before
 
+    assert f"; {path.name} is that of an earlier export\n" in bad.stdout
+    monkeypatch.setattr(_artifacts, "freeze", own)
+    assert here("export", run, "--format", "tflite", "--precision", "float32", "--overwrite").returncode == 0
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    monkeypatch.setattr(_artifacts, "freeze", negative)
+
     worse = here("export", run, "--format", "tflite", "--precision", "int8")  # whatever is tried, and float16 too
     assert (worse.returncode, worse.stderr) == (3, "")
     assert "tflite int8 cost too much as it is always made" in worse.stdout
@@ -173,11 +184,33 @@ def test_a_file_that_drops_too_far_is_kept_as_rejected_alone(here, run, monkeypa
     assert "kept as basic_cnn-float16.tflite.rejected\n" in worse.stdout
 
 
+def test_calibration_sees_every_class_however_many_pictures_there_are(tmp_path, draw_shapes):
+    from edgecnn.commands._artifacts import decode_calibration
+    from edgecnn_runtime.contract import Contract, Provenance
+
+    data = draw_shapes(tmp_path / "data", LABELS, count=66)
+    paths = sorted(data.rglob("*.png"))
+    contract = Contract(32, 32, LABELS, Provenance(backbone="x", precision="", weights="none"))
+    decoded = decode_calibration(paths, contract)
+    assert len(decoded.hashes) == 100
+    known = {hashlib.sha256(path.read_bytes()).hexdigest(): path.parent.name for path in paths}
+    assert {known[content] for content in decoded.hashes} == {*LABELS}
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_at_once(refused):
+    words = ("export", "--pretrained", "efficientnet_lite0", "--precision", "float32")
+    assert "/proc: cannot be written to: " in refused(*words, "--out", "/proc")
+
+
 def test_existing_artifact_is_replaced_only_on_request(here, refused, run):
     path = run / "artifacts" / "basic_cnn-float32.tflite"
     path.parent.mkdir()
-    path.write_bytes(b"mine")
     words = ("export", run, "--format", "tflite", "--precision", "float32")
+    other = path.with_name(f"{path.name}.rejected")
+    other.write_bytes(b"mine")
+    assert "basic_cnn-float32.tflite.rejected exists already; add --overwrite" in refused(*words)
+    other.unlink()
+    path.write_bytes(b"mine")
     assert "basic_cnn-float32.tflite exists already; add --overwrite to replace it" in refused(*words)
     assert path.read_bytes() == b"mine"
     assert here(*words, "--overwrite").returncode == 0

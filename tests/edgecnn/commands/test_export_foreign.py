@@ -66,14 +66,14 @@ def test_every_kind_becomes_proven_files(edgecnn, here, folder, tmp_path, model,
     ]
     assert sorted(path.name for path in (tmp_path / "my models").iterdir()) == sorted(made)
     for name, artifact in made.items():
-        # 15 of the 60 pictures calibrate.
-        assert (artifact["gate"]["pictures"], artifact["agreement"] > 0.9) == (45, True), name
+        # 15 of the 60 pictures calibrate, every second of the others judges.
+        assert (artifact["gate"]["pictures"], artifact["agreement"] > 0.9) == (23, True), name
         assert artifact["max_difference"] <= {"float32": 1e-4, "float16": 1e-2}.get(artifact["precision"], 0.1)
         path = tmp_path / "my models" / name
         contract = Classifier.load(path).contract
         assert (contract.labels, contract.preprocessing.fit) == (LABELS, "squash")
         assert contract.provenance.weights == f"{model}, made elsewhere"
-        assert contract.provenance.gate.pictures == contract.provenance.test.pictures == 45
+        assert (contract.provenance.gate.pictures, contract.provenance.test.pictures) == (23, 22)
         assert here("selftest", path).returncode == 0
         results = _document(here("classify", path, folder / "photos", "--json"))["results"]
         right = np.mean([Path(result["path"]).parent.name == result["label"] for result in results])
@@ -122,21 +122,26 @@ def test_without_labelled_pictures_one_line_says_that_nothing_is_proven(here, fo
     assert Classifier.load(tmp_path / "net-int8.onnx").contract.provenance.gate is None
 
 
-def test_what_calibrates_judges_nothing(here, refused, folder, tmp_path):
+def test_what_calibrates_judges_nothing(here, refused, folder, tmp_path, draw_shapes):
     words = ("export", folder / "net.onnx", "--labels", folder / "labels.txt", *STATISTICS, "--out", tmp_path, "--json")
     words += ("--overwrite", "--precision", "int8", "--format", "onnx")
 
     def judged(*more):
         (artifact,) = _document(here(*words, *more))["artifacts"]
-        return artifact["gate"]["pictures"]
+        test = Classifier.load(artifact["path"].removesuffix(".rejected")).contract.provenance.test
+        return artifact["gate"]["pictures"], test.pictures
 
-    assert judged("--data", folder / "split") == 15  # the training split calibrates
-    assert judged("--data", folder / "photos", "--calibrate", folder / "split") == 60
+    assert judged("--data", folder / "split") == (8, 7)  # the training split calibrates
+    assert judged("--data", folder / "photos", "--calibrate", folder / "split") == (30, 30)
     copies = tmp_path / "copies"
     copies.mkdir()
     for number, picture in enumerate(sorted((folder / "photos").rglob("*.png"))[:24]):
         shutil.copy(picture, copies / f"{number}.png")
-    assert judged("--data", folder / "photos", "--calibrate", copies) == 36
+    assert judged("--data", folder / "photos", "--calibrate", copies) == (18, 18)
+    draw_shapes(tmp_path / "all three" / "train", LABELS, count=4, seed=1)
+    draw_shapes(tmp_path / "all three" / "val", LABELS, count=3, seed=3)
+    draw_shapes(tmp_path / "all three" / "test", LABELS, count=5, seed=2)
+    assert judged("--data", tmp_path / "all three") == (9, 15)  # by which nothing is decided
     assert "all of its pictures calibrate" in refused(*words, "--data", folder / "photos", "--calibrate", folder)
 
 
@@ -206,6 +211,9 @@ def test_existing_files_are_replaced_only_on_request(here, refused, folder, tmp_
         (("none.keras", "--labels", "labels.txt", *STATISTICS), "none.keras: no such file", 1),
         (("net.pt", "--labels", "labels.txt", *STATISTICS), "write the model by torch.onnx.export", 2),
         (("photos", "--labels", "labels.txt"), "--fit go with a model from elsewhere", 2),
+        (("photos", "--out", "models"), "--out goes with --pretrained and foreign models", 2),
+        (("--pretrained", "efficientnet_lite0", "--strict"), "--max-drop and --strict are of the gate", 2),
+        (("net.onnx", "--labels", "labels.txt", "--max-drop", "1", *STATISTICS), "--max-drop and --strict are of", 2),
         (("photos", "--logits"), "--fit go with a model from elsewhere", 2),
         (("--pretrained", "efficientnet_lite0", "--fit", "pad"), "--fit go with a model from elsewhere", 2),
     ],

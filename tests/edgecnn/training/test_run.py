@@ -133,6 +133,7 @@ def test_damaged_file_is_one_line(copy, name, damage):
         ("labels.txt", "circle\n", "circle\ncircle\n"),
         ("labels.txt", "circle\n", ""),
         ("labels.txt", "circle\nsquare\n", "square\ncircle\nextra\n"),
+        ("labels.txt", "circle\nsquare\n", "square\ncircle\n"),
         ("history.csv", ",accuracy", ",accuracy,x"),
         ("splits.csv", ",train,", ",training,"),
     ],
@@ -172,7 +173,7 @@ def test_folder_that_is_no_run_is_refused(tmp_path):
 
 
 def test_labels_keep_every_character(finished, tmp_path):
-    labels = ("Grüne Äpfel", "a\u2028b", " spaced", "日本語")
+    labels = (" spaced", "Grüne Äpfel", "a\u2028b", "日本語")
     pictures = [replace(finished.pictures[0], path='a,b\n"c".png', label=label) for label in labels]
     begin_run(tmp_path / "run", finished.config, labels, pictures, False)
     publish_run(tmp_path / "run")
