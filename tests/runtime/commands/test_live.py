@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edgecnn_runtime import Classifier, cli
 from edgecnn_runtime.artifact import read_artifact, write_artifact
 
 ENDLESS_FRAMES = 20_000
@@ -57,6 +59,24 @@ def test_a_video_file_to_its_end(tiny_artifact: Path, video: Path) -> None:
     assert all("FPS" in line for line in lines)
     assert summary.startswith("frames: 9 in ")
     assert "FPS" in summary
+
+
+@pytest.mark.parametrize(("cores", "words", "threads"), [(2, (), 2), (64, (), 4), (4, ("--threads", "1"), 1)])
+def test_it_takes_the_cores_that_there_are_and_at_most_four(
+    tiny_artifact: Path, monkeypatch: pytest.MonkeyPatch, cores: int, words: tuple[str, ...], threads: int
+) -> None:
+    module, taken = importlib.import_module("edgecnn_runtime.commands.live"), []
+    load = Classifier.load
+
+    def noting(path: Path, threads: int) -> Classifier:
+        taken.append(threads)
+        return load(path, threads)
+
+    monkeypatch.setattr(Classifier, "load", noting)
+    monkeypatch.setattr(module, "cores", lambda: cores)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["live", str(tiny_artifact), "--camera", "fake:frames=2", "--jsonl", "-", *words])
+    assert (end.value.code, taken) == (0, [threads])
 
 
 def test_json_lines_are_one_object_per_frame_and_nothing_else(tiny_artifact: Path, video: Path) -> None:
