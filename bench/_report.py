@@ -128,9 +128,9 @@ def run(command: Sequence[str], environment: Mapping[str, str] | None = None, co
         return Finished(wall_s, cpu_s, usage.ru_maxrss * unit / 1e6, stdout.read().decode())
 
 
-def edgecnn(*words: str | Path, environment: Mapping[str, str] | None = None) -> Finished:
+def edgecnn(*words: str | Path, environment: Mapping[str, str] | None = None, codes: Sequence[int] = (0,)) -> Finished:
     """Runs the `edgecnn` command of this Python's environment."""
-    return run([str(Path(sys.executable).with_name("edgecnn")), *map(str, words)], environment)
+    return run([str(Path(sys.executable).with_name("edgecnn")), *map(str, words)], environment, codes)
 
 
 def interleaved_ms(functions: Sequence[Callable[[], object]], runs: int, warm_up: int = 10) -> list[list[float]]:

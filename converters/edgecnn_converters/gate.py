@@ -97,6 +97,8 @@ def judge(
     low, high = min(low, drop), max(high, drop)
     allowed = max_drop_points / 100.0
     outcome: GateOutcome = "pass" if high <= allowed else "fail" if low > allowed else "unproven"
+    if drop > allowed:  # where views say less, it is the pictures that have to say it too
+        lost, gained, worth = float((each[0] > 0).sum()), float((each[0] < 0).sum()), 1.0
     more = _more_pictures(lost, gained, len(truth), worth, allowed, confidence) if outcome == "unproven" else None
     count = np.maximum(np.bincount(truth, minlength=len(labels)), 1)
     of_class = np.bincount(truth, weights=each[0], minlength=len(labels)) / count

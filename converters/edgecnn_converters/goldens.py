@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def make_goldens(classifier: Classifier) -> tuple[Golden, ...]:
         )
         seen.append([effect(wrong) / tolerance for wrong in _faults(contract, picture, pixels)])
     chosen = [goldens[i] for i in _cover(np.array(seen), GOLDENS)]
-    sizes = np.cumsum([len(golden.png) for golden in chosen])
+    sizes = np.cumsum([len(json.dumps(asdict(golden))) for golden in chosen])
     return tuple(chosen[: max(1, int((sizes <= _MOST_BYTES).sum()))])
 
 

@@ -68,7 +68,7 @@ def check_free(folder: Path, backbone: str, variants: Sequence[Variant], overwri
     try:
         tempfile.TemporaryFile(dir=next(path for path in (folder, *folder.absolute().parents) if path.exists())).close()
     except OSError as error:
-        raise EdgecnnError(f"{folder}: cannot be written to: {error.strerror}; name another with --out") from error
+        raise EdgecnnError(f"{folder}: cannot be written to: {error.strerror}") from error
 
 
 def export_run(
@@ -301,8 +301,8 @@ def print_gate(artifacts: Sequence[Artifact]) -> None:
             words = ""
             if instead and artifact.precision == "int8":
                 words = f"; {instead[0].path.name} stands in for it"
-            elif (earlier := artifact.path.with_suffix("")).exists():
-                words = f"; {earlier.name} is that of an earlier export"
+            if (earlier := artifact.path.with_suffix("")).exists():
+                words += f"; {earlier.name} is that of an earlier export"
             print(f"REFUSED: the drop is larger than allowed; the file is kept as {artifact.path.name}{words}")
     for more in dict.fromkeys(verdict.more_pictures for _, verdict in judged if verdict.outcome == "unproven"):
         names = [
@@ -313,9 +313,10 @@ def print_gate(artifacts: Sequence[Artifact]) -> None:
         advice = (
             "the drop is too close to what is allowed for any number of pictures to tell"
             if more is None
-            else f"some {more:,} labelled pictures more, with --data FOLDER, would tell"
+            else "too few pictures to be sure either way; "
+            f"some {more:,} labelled pictures more, with --data FOLDER, would tell"
         )
-        print(f"unproven: {', '.join(names)}: too few pictures to be sure either way; {advice}")
+        print(f"unproven: {', '.join(names)}: {advice}")
 
 
 def print_attempts(artifacts: Sequence[Artifact]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def read_model(
     source = sources.read(path, stated)
     if len(names) != (needed := max(2, source.outputs)):
         raise EdgecnnError(f"{labels}: has {len(names)} labels, {path} needs {needed}")
-    own = path.resolve()
+    own = Path(os.path.abspath(path))  # not the target of a link, which may be called by a hash
     name = own.name if path.is_dir() else own.stem
     if not name.isprintable():
         raise EdgecnnError(f"{str(path)!a}: rename the model; its name becomes that of the files")
@@ -118,7 +119,7 @@ def export_foreign(
         calibrate: a folder of pictures for int8; without it, the training split of `data`, else some of its pictures.
         data: labelled pictures. Those that neither are its training split nor calibrate are held out: by its validation
             split the gate judges, and the accuracy that is shown is that of its test split. Where it does not state
-            both, every second picture is for the one and every other for the other.
+            both, of every label every second picture is for the one and every other for the other.
     """
     pictures = () if data is None else read_dataset(data).pictures
     training = [picture.path for picture in pictures if picture.split == "train"]
@@ -139,12 +140,20 @@ def export_foreign(
             raise EdgecnnError(f"{data}: all of its pictures calibrate or are of its training split; add others")
         splits = np.array([picture.split for picture in kept])
         both = {"val", "test"} <= {*splits}
-        judges = splits == "val" if both else np.arange(len(kept)) % 2 == 0
+        judges = splits == "val" if both else _every_second(truth)
         validation, test = (_labelled(source, pixels, truth, np.flatnonzero(side)) for side in (judges, ~judges))
     seen = [] if calibration is None else list(calibration.pictures)
     return make_all(
         source.function, contract, variants, seen, validation, test, folder, workers, progress, max_drop_points
     )
+
+
+def _every_second(truth: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """True for every second picture of each label ``(N,)``."""
+    place = np.empty(len(truth), np.int64)
+    for label in np.unique(truth):
+        place[truth == label] = np.arange((truth == label).sum())
+    return np.asarray(place % 2 == 0)
 
 
 def _labelled(

@@ -102,6 +102,7 @@ def _train(
     part = part_of(folder)
     problem: EdgecnnError
     last_resort = threading.Timer(ENDS_WITHIN_S, _end, [folder])
+    last_resort.daemon = True
     try:
         with _interruptible(progress, last_resort) as checked:
             trained = train(config, pictures, part, workers, checked, tensorboard, begun)
@@ -153,8 +154,8 @@ def _interruptible(progress: Progress, last_resort: threading.Timer) -> Iterator
 
     def interrupt(*_: object) -> None:
         if not received.is_set():
+            received.set()  # first: another signal may come while the thread starts
             last_resort.start()
-        received.set()
         raise KeyboardInterrupt
 
     def checked(what: str, done: int, total: int) -> None:

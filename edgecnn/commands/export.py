@@ -22,15 +22,15 @@ def export(
             show_default=False,
         ),
     ] = None,
-    format: Annotated[list[str] | None, typer.Option(help="tflite, onnx; may be repeated.  [default: all]")] = None,
+    format: Annotated[list[str] | None, typer.Option(help="tflite, onnx; may be repeated. Default: all.")] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="float32, float16, dynamic, int8; may be repeated.  [default: all]"),
+        typer.Option(help="float32, float16, dynamic, int8; may be repeated. Default: all."),
     ] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(
-            help="The drop against the float model, in points, beyond which a file is refused.  [default: 1]",
+            help="The drop against the float model, in points, beyond which a file is refused. Default: 1.",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +51,7 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="With --pretrained and foreign models: the folder for the artifacts.  [default: models]",
+            help="With --pretrained and foreign models: the folder for the artifacts. Default: models.",
             show_default=False,
         ),
     ] = None,

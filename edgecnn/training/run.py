@@ -247,8 +247,10 @@ def _read(folder: Path, finished: bool) -> Run:
         raise EdgecnnError(f"{folder}: the run is damaged ({error}); train it again") from error
     # In their order they are the network's outputs: one that somebody has changed would be wrong, and nothing would
     # show it, since the float model would be wrong alike.
-    in_order = list(labels) == sorted({*labels}) and {picture.label for picture in pictures} == {*labels}
-    if len(labels) < 2 or not in_order or not {picture.split for picture in pictures} <= {*SPLITS}:
+    if list(labels) != sorted(labels):
+        raise EdgecnnError(f"{folder}: labels.txt is not in its order any more; sort its lines by code point")
+    known = len({*labels}) == len(labels) >= 2 and {picture.label for picture in pictures} == {*labels}
+    if not known or not {picture.split for picture in pictures} <= {*SPLITS}:
         raise EdgecnnError(f"{folder}: labels.txt and splits.csv do not agree; train it again")
     return Run(folder, config, labels, pictures, history, metrics)
 

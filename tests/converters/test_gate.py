@@ -121,6 +121,7 @@ def test_views_prove_nothing_that_the_pictures_contradict() -> None:
     assert verdict.interval[1] >= verdict.drop_points
     assert verdict.outcome == "unproven"
     assert (verdict.lost, verdict.gained, verdict.agreement) == (4, 0, pytest.approx(296 / 300))
+    assert verdict.more_pictures == judge(LABELS, truth, reference, candidate).more_pictures
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])

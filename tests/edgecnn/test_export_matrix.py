@@ -31,8 +31,8 @@ FAMILIES = (
     "vgg16",
     "xception",
 )
-# Baselines, not for devices, and up to a minute each.
 MOST_DIFFERENCE = {"float32": 1e-4, "float16": 0.01, "dynamic": 0.1}  # of a probability
+# Baselines, not for devices, and up to a minute each.
 LARGE = ("alexnet", "convnext_tiny", "inception_v3", "resnet34", "resnet50", "resnet50_v2", "vgg16", "xception")
 VARIANTS = (("tflite", "float32"), ("tflite", "int8"), ("onnx", "float32"), ("onnx", "int8"))
 SHORTER = (("tflite", "float16"), ("tflite", "dynamic"), ("onnx", "float16"))

@@ -56,7 +56,7 @@ def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) ->
 
 def add_metadata(graph: bytes, contract: Contract) -> bytes:
     """See `edgecnn_converters.formats.FormatModule.add_metadata`. The keys are those that ONNX defines
-    (https://onnx.ai/onnx/repo-docs/IR.html and MetadataProps.html), and for what it has none the like of them: name,
+    (https://onnx.ai/onnx/repo-docs/IR.html and MetadataProps.html) and, where it defines none, similar ones: name,
     version, and labels, one a line."""
     import onnx
 

@@ -60,7 +60,12 @@ def _in_float32(model: Any) -> Any:
         return model
 
     def renewed(layer: Any) -> Any:
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
+        if not isinstance(layer, keras.Layer):  # a sum or another operation, which computes in what it gets
+            return layer
+        config = {**layer.get_config(), "dtype": "float32"}
+        if isinstance(layer, keras.layers.Wrapper):
+            config["layer"] = keras.saving.serialize_keras_object(renewed(layer.layer))
+        return type(layer).from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=renewed, recursive=True)
     copy.set_weights([weights.astype("float32") for weights in model.get_weights()])

@@ -26,8 +26,8 @@ def connect(source: str, options: Options) -> OpenCvCamera:
     name = f"gstreamer:{shown(source)}"
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise EdgecnnError(
-            f"{name}: this OpenCV is built without GStreamer, as those of pip are; 'sudo apt install python3-opencv' "
-            f"has it, in an environment made with --system-site-packages (received: OpenCV {cv2.__version__})"
+            f"{name}: this OpenCV is built without GStreamer, as those of pip are; build OpenCV 4.11 or newer with it "
+            f"(received: OpenCV {cv2.__version__})"
         )
     pipeline = source if re.search(r"\bappsink\b", source) else source + _END
     capture = cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER)

@@ -24,7 +24,8 @@ def classify(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, or - for one picture on stdin.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
     threshold: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Say nothing below this probability.", show_default=False)
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Call an answer below this probability unknown.", show_default=False),
     ] = None,
     json: _model.Json = False,
     threads: _model.Threads = 1,

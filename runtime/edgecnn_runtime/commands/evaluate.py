@@ -64,6 +64,9 @@ def evaluate(
         rest = {"recall": recall, "median_ms": statistics.median(times), "unreadable": unreadable}
         print_json("evaluate", {"artifact": str(artifact), "data": str(data), **report, **rest})
         return
+    if shown == "test" and pictures[0].split is None:
+        print(f"edgecnn: {data} states no splits: all of it is measured; with pictures that the model was trained on "
+              "the figure is too good", file=sys.stderr)  # fmt: skip
     for entry in unreadable:
         print(f"edgecnn: {entry['error']} (left out)", file=sys.stderr)
     print(f"accuracy  {accuracy:.1%}  (95 % interval {interval[0]:.1%} to {interval[1]:.1%}), {right} of {len(truth)}")

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -203,13 +204,14 @@ def _install(
     unit = _unit(name, artifact, options, user, memory_mb)
     _require_systemd(f"; 'edgecnn service print' shows the unit {name}")
     _require_root()
-    # Model, token and labels; the files that it writes are judged by their folders.
+    # Model, token and labels, and what it wrote when it ran before.
     words = [Path(word) for word in unit.command[1:] if Path(word).is_absolute()]
-    files = [path for path in words if path.is_file() and path.parent not in unit.writable]
+    files = [path for path in words if path.is_file()]
     for path in (*files, *unit.writable):
         if any(path.absolute().is_relative_to(folder) for folder in TEMPORARY):
             raise EdgecnnError(f"{path}: a service does not see this folder, which has one of its own; choose another")
-    _check_access(unit.user, files, unit.writable)
+    outputs = [Path(path) for option, path in pairwise(unit.command) if option in ("--jsonl", "--stats")]
+    _check_access(unit.user, files, [*unit.writable, *(path for path in outputs if path.is_file())])
     path, text = UNITS / name, unit.text()
     if path.exists() and not overwrite and path.read_text("utf-8", "replace") != text:
         raise EdgecnnError(f"{path} exists already; add --overwrite to replace it")
@@ -239,19 +241,19 @@ import edgecnn_runtime
 count = int(sys.argv[1])
 for path in sys.argv[2 : 2 + count]:
     open(path, "rb").close()
-for folder in sys.argv[2 + count :]:
-    if not os.access(folder, os.W_OK | os.X_OK):
-        sys.exit(f"{folder}: no permission to write there")
+for path in sys.argv[2 + count :]:
+    if not os.access(path, os.W_OK | (os.X_OK if os.path.isdir(path) else 0)):
+        sys.exit(f"{path}: no permission to write there")
 """
 
 
-def _check_access(user: str, files: Sequence[Path], folders: Sequence[Path]) -> None:
-    """Whether the user may start this Python, read the files and write to the folders; what systemd would say of it is
-    a number."""
+def _check_access(user: str, read: Sequence[Path], written: Sequence[Path]) -> None:
+    """Whether the user may start this Python, read those files and write to these files and folders; what systemd would
+    say of it is a number."""
     import pwd
 
     found = pwd.getpwnam(user)
-    command = [sys.executable, "-P", "-c", _ACCESS, str(len(files)), *map(str, [*files, *folders])]
+    command = [sys.executable, "-P", "-c", _ACCESS, str(len(read)), *map(str, [*read, *written])]
     try:
         done = subprocess.run(
             command,

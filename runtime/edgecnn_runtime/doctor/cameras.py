@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from edgecnn_runtime.doctor import Finding, text_of
+from edgecnn_runtime.doctor import Finding, State, text_of
 from edgecnn_runtime.doctor._child import Said, ask
 from edgecnn_runtime.doctor.software import OLDER_NUMPY, is_of_older_numpy
 
@@ -29,10 +29,11 @@ from picamera2 import Picamera2
 info = enumerate(Picamera2.global_camera_info())
 answer = [[n, str(one.get("Model", "a camera"))] for n, one in info if "usb" not in str(one.get("Id")).lower()]
 """
-# https://www.kernel.org/doc/html/latest/userspace-api/media/v4l/vidioc-querycap.html: struct v4l2_capability, in which
-# the device's capabilities stand at byte 88; its two for pictures in one plane and in several.
-_QUERYCAP, _CAPABILITY_BYTES, _DEVICE_CAPS = 0x80685600, 104, 88
-_CAPTURES = 0x1 | 0x1000
+# https://www.kernel.org/doc/html/latest/userspace-api/media/v4l/vidioc-querycap.html: struct v4l2_capability has the
+# driver's capabilities at byte 84, and behind them, where they say so, this device's own; pictures in one plane and in
+# several.
+_QUERYCAP, _CAPABILITY_BYTES, _CAPABILITIES = 0x80685600, 104, 84
+_CAPTURES, _HAS_OWN = 0x1 | 0x1000, 0x80000000
 _PICAMERA2 = (
     "sudo apt install -y python3-picamera2, and an environment made with: python3 -m venv --system-site-packages"
 )
@@ -76,7 +77,8 @@ def _captures(device: Path) -> bool:
             fcntl.ioctl(file, _QUERYCAP, answer)
     except OSError:
         return True
-    return bool(struct.unpack_from("=I", answer, _DEVICE_CAPS)[0] & _CAPTURES)
+    every, own = struct.unpack_from("=II", answer, _CAPABILITIES)
+    return bool((own if every & _HAS_OWN else every) & _CAPTURES)
 
 
 def _camera(source: str, name: str, ask: Callable[[str], Said]) -> Finding:
@@ -90,15 +92,17 @@ def _camera(source: str, name: str, ask: Callable[[str], Said]) -> Finding:
     parts = re.fullmatch(r"(.*) \((?:received: )?(.*)\)", words)
     found, remedy = (parts[2], parts[1]) if parts else (words, "plug it in again, or try another one")
     # That somebody uses it, `edgecnn live` itself perhaps, is no fault.
-    return Finding(f"camera {source}", "warn" if "is open in" in found else "fail", f"{name}: {found}", remedy)
+    state: State = "warn" if "one program at a time" in words else "fail"
+    return Finding(f"camera {source}", state, f"{name}: {found}", remedy)
 
 
 def _modules(root: Path, wired: bool, ask: Callable[[str], Said]) -> list[Finding]:
     said = ask(_MODULES)
     if said.error:
-        if not wired:
+        missing = said.error.startswith("ModuleNotFoundError")
+        if missing and not wired:
             return []
-        if said.error.startswith("ModuleNotFoundError"):
+        if missing:
             return [Finding("camera module", "warn", "connected, but picamera2 is not installed", _PICAMERA2)]
         remedy = OLDER_NUMPY if is_of_older_numpy(said.error) else _AGAIN
         return [Finding("camera module", "fail", f"picamera2 does not load: {said.error}", remedy)]

@@ -85,8 +85,11 @@ def test_pixels_go_in_as_they_are_where_the_network_normalizes(tmp_path: Path) -
 def test_what_was_trained_in_mixed_precision_computes_in_float32(tmp_path: Path, policy: str) -> None:
     keras.config.set_dtype_policy(policy)
     try:
-        inner = network((HEIGHT, WIDTH, 3), outputs=8)
-        outer = keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), inner, keras.layers.Dense(3, activation="softmax")])
+        inputs = keras.Input((HEIGHT, WIDTH, 3))
+        x = keras.layers.Conv2D(3, 3, padding="same")(inputs) + inputs / 2
+        x = keras.layers.TimeDistributed(keras.layers.Dense(3))(x)
+        x = network((HEIGHT, WIDTH, 3), outputs=8)(keras.ops.relu(x))
+        outer = keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x))
         path = save(tmp_path, outer)
     finally:
         keras.config.set_dtype_policy("float32")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -192,6 +193,25 @@ def test_an_interrupted_training_that_does_not_end_is_ended(shapes, tmp_path):
     assert (done.returncode, done.stderr) == (130, said)
     subprocess.run([sys.executable, "-m", "edgecnn_runtime", "train", "--resume", str(run)], check=True)
     assert read_run(run)
+
+
+def test_a_second_signal_while_the_first_is_handled_is_no_other_error(demanding, tmp_path, monkeypatch):
+    from edgecnn.commands._training import InterruptedTrainingError
+
+    start = threading.Timer.start
+
+    def slow(timer):
+        start(timer)
+        if timer.function.__name__ == "_end" and not again:
+            again.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+
+    again = []
+    monkeypatch.setattr(threading.Timer, "start", slow)
+    with pytest.raises(InterruptedTrainingError):
+        train_run(demanding, tmp_path / "run", False, 2, begun=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert again
 
 
 def test_nothing_to_resume_is_one_line(here, refused, finished, tmp_path):

@@ -8,10 +8,12 @@ import itertools
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,7 +24,7 @@ import pytest
 
 from edgecnn_runtime import cli
 from edgecnn_runtime.commands import service
-from edgecnn_runtime.errors import EdgecnnError, UsageError
+from edgecnn_runtime.errors import UsageError
 
 if sys.platform != "linux":
     pytest.skip("systemd is of Linux", allow_module_level=True)
@@ -373,15 +375,35 @@ def test_memory_is_by_the_models_size_unless_somebody_says_otherwise(folder: Pat
     assert service._unit("a", tiny_artifact, [], USER, 300).memory_mb == 300
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may ask what another user may")
-def test_what_the_user_may_not_read_or_write_is_said(tmp_path_factory: pytest.TempPathFactory) -> None:
-    secret = tmp_path_factory.mktemp("root") / "token"
-    secret.write_text("x")
-    secret.chmod(0o600)
-    with pytest.raises(EdgecnnError, match=r"nobody lacks a right that the service needs: .*|nobody may not start"):
-        service._check_access("nobody", [secret], [])
-    with pytest.raises(EdgecnnError, match=r"/root: no permission to write there|nobody may not start"):
-        service._check_access("nobody", [], [Path("/root")])
+def test_what_a_user_may_not_read_or_write_is_said(tmp_path: Path) -> None:
+    """By what `_check_access` starts as that user, here by a system's Python that any user may start."""
+    python = shutil.which("python3", path="/usr/bin")
+    if os.geteuid() != 0 or python is None:
+        pytest.skip("only root may ask what another user may")
+    open_folder = Path(tempfile.mkdtemp())  # below pytest's own nobody else may look
+    try:
+        open_folder.chmod(0o755)
+        (open_folder / "edgecnn_runtime.py").touch()
+        token, lines = open_folder / "token", open_folder / "lines.jsonl"
+        for path in (token, lines):
+            path.write_text("x")
+
+        def asked(read: list[Path], written: list[Path]) -> tuple[int, str]:
+            words = [python, "-c", service._ACCESS, str(len(read)), *map(str, [*read, *written])]
+            own = {"PYTHONPATH": str(open_folder)}
+            done = subprocess.run(words, user="nobody", group="nogroup", env=own, capture_output=True, text=True)
+            return done.returncode, done.stderr.strip().split("\n")[-1]
+
+        assert asked([token], []) == (0, "")
+        assert asked([], [lines]) == (1, f"{lines}: no permission to write there")
+        assert asked([], [open_folder]) == (1, f"{open_folder}: no permission to write there")
+        open_folder.chmod(0o777)
+        lines.chmod(0o666)
+        assert asked([token], [open_folder, lines]) == (0, "")
+        token.chmod(0o600)
+        assert asked([token], []) == (1, f"PermissionError: [Errno 13] Permission denied: '{token}'")
+    finally:
+        shutil.rmtree(open_folder)
 
 
 def test_a_user_without_a_name_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

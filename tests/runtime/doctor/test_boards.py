@@ -322,6 +322,9 @@ def test_a_camera_module_needs_picamera2(tmp_path: Path, name: str) -> None:
     finding = seen(root, stuck, Said([[1, "imx708"]]))["camera picamera2:1"]
     assert (finding.state, finding.found) == ("fail", "imx708: none in 2 s")
     assert finding.remedy == "gives no picture; is its cable loose?"
+    busy = "cannot be started; it serves one program at a time: end the other one (received: Device or resource busy)"
+    finding = seen(root, Said(error=f"EdgecnnError: picamera2:1: {busy}"), Said([[1, "imx708"]]))["camera picamera2:1"]
+    assert (finding.state, finding.found) == ("warn", "imx708: Device or resource busy")
     assert "check its cable" in seen(root, Said("1x1"), Said([]))["camera module"].remedy
     old = Said(error="ValueError: numpy.dtype size changed, may indicate binary incompatibility")
     assert seen(root, Said("1x1"), old)["camera module"].remedy.endswith("pip install edgecnn-runtime 'numpy<2'")
@@ -337,15 +340,24 @@ def test_a_user_who_may_not_ask_libcamera_is_told(tmp_path: Path, monkeypatch: p
     assert (finding.found, "usermod -aG video" in finding.remedy) == (f"no permission for {root}/dev/media0", True)
 
 
-@pytest.mark.parametrize(("capabilities", "is_camera"), [(0x04200001, True), (0x1000, True), (0x04204000, False)])
+@pytest.mark.parametrize(
+    ("driver", "device", "is_camera"),
+    [
+        (0x84A00001, 0x04200001, True),  # uvcvideo, and its second device with data about the pictures
+        (0x84A00001, 0x04A00000, False),
+        (0x84201000, 0x04201000, True),  # several planes
+        (0x84204000, 0x04204000, False),  # a codec
+        (0x05000001, 0, True),  # an old driver, which says nothing of the device
+    ],
+)
 def test_v4l2_says_which_devices_are_cameras(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capabilities: int, is_camera: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: int, device: int, is_camera: bool
 ) -> None:
     write(tmp_path / "sys/class/video4linux/video0/name", "rkvdec\n")
     write(tmp_path / "dev/video0", "")
 
     def ioctl(file: object, request: int, answer: bytearray) -> None:
-        struct.pack_into("=16s32s32sIII", answer, 0, b"rkvdec", b"rkvdec", b"platform", 0, 0x84204001, capabilities)
+        struct.pack_into("=16s32s32sIII", answer, 0, b"rkvdec", b"rkvdec", b"platform", 0, driver, device)
 
     monkeypatch.setattr(fcntl, "ioctl", ioctl)  # what linux/videodev2.h has, since no device is here
     assert ("camera 0" in seen(tmp_path, Said("1x1"), NO_PICAMERA2)) is is_camera

@@ -284,7 +284,7 @@ def test_the_doctor_knows_the_board(pi: EmulatedPi) -> None:
     assert found["board"].startswith(f"{pi.board.model}: Linux ")
     assert f", aarch64, Python {pi.board.python}." in found["board"]
     dot_product = "with" if "asimddp" in pi.board.features else "no"
-    assert found["processor"].startswith(f"{pi.board.core.title()}, 4 cores, {dot_product} dot product, ")
+    assert found["processor"].startswith(f"{pi.board.core.title()}, 4 cores, {dot_product} dot product")
     assert found["temperature"] == "45 °C"
     assert found["power"] == "never slowed down since the start"
     assert {"NumPy", "OpenCV", "TFLite engine", "ONNX engine"} <= found.keys()
