@@ -310,8 +310,31 @@ def display() -> Iterator[dict[str, str]]:
         server.terminate()
 
 
-def test_the_window_shows_the_label_and_ends_by_q(
-    tiny_artifact: Path, long_video: Path, display: dict[str, str]
+# What a window manager sends where somebody closes a window (ICCCM, WM_DELETE_WINDOW), by Xlib's XClientMessageEvent.
+CLOSE_BUTTON = """
+import ctypes, sys
+from ctypes import byref, c_char_p, c_int, c_long, c_ulong, c_void_p
+
+class ClientMessage(ctypes.Structure):
+    _fields_ = [("type", c_int), ("serial", c_ulong), ("send_event", c_int), ("display", c_void_p), ("window", c_ulong),
+                ("message_type", c_ulong), ("format", c_int), ("data", c_long * 5), ("rest", c_long * 24)]
+
+x11, window = ctypes.CDLL("libX11.so.6"), int(sys.argv[1])
+x11.XOpenDisplay.restype, x11.XInternAtom.restype = c_void_p, c_ulong
+x11.XInternAtom.argtypes = [c_void_p, c_char_p, c_int]
+x11.XSendEvent.argtypes = [c_void_p, c_ulong, c_int, c_long, c_void_p]
+x11.XFlush.argtypes = [c_void_p]
+display = x11.XOpenDisplay(None)
+protocols, delete = (x11.XInternAtom(display, name, 0) for name in (b"WM_PROTOCOLS", b"WM_DELETE_WINDOW"))
+message = ClientMessage(33, 0, 1, display, window, protocols, 32, (c_long * 5)(delete))
+x11.XSendEvent(display, window, 0, 0, byref(message))
+x11.XFlush(display)
+"""
+
+
+@pytest.mark.parametrize("way", ["q", "close button"])
+def test_the_window_shows_the_label_and_ends_by_a_key_or_when_it_is_closed(
+    tiny_artifact: Path, long_video: Path, display: dict[str, str], way: str
 ) -> None:
     words = command(tiny_artifact, "--camera", long_video, "--view", "window")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=display) as process:
@@ -320,6 +343,8 @@ def test_the_window_shows_the_label_and_ends_by_q(
             time.sleep(0.1)
             found = subprocess.run(search, capture_output=True, text=True, env=display).stdout.strip()
         keys = ["xdotool", "windowfocus", found, "key", "q"]
+        if way != "q":
+            keys = [sys.executable, "-c", CLOSE_BUTTON, found]
         while found and process.poll() is None and time.monotonic() < deadline:  # a key before the focus is lost
             subprocess.run(keys, capture_output=True, env=display)
             time.sleep(0.2)
