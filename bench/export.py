@@ -28,7 +28,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         environment = {"EDGECNN_CACHE": f"{folder}/cache"}
         run = Path(folder, "run")
-        edgecnn("train", options.data, "--backbone", options.backbone, "--out", run, environment=environment)
+        words = ("--backbone", options.backbone, "--recipe", "fast", "--out", run)
+        edgecnn("train", options.data, *words, environment=environment)
         command = ("export", run, "--overwrite", "--json")
         done = [edgecnn(*command, environment=environment, codes=(0, 3)) for _ in range(options.turns)]  # 3: refused
     artifacts = json.loads(done[-1].output)["artifacts"]
