@@ -129,7 +129,7 @@ def measure(artifact: Path, count: int) -> Report:
     tried_s, quiet_s = sum(swap.tried_s for swap in swaps), QUIET_S * len(swaps)
     missed = [swap.tried + swap.takeover for swap in swaps]
     counts = Counter(swap.takeover for swap in swaps)
-    takeovers = ", ".join(f"{times} x {missed}" for missed, times in sorted(counts.items()))
+    takeovers = ", ".join(f"{times} x {lost}" for lost, times in sorted(counts.items()))
     return Report(
         "swap",
         f"{len(swaps)} swaps of {artifact.name} while the loop runs",
