@@ -28,18 +28,10 @@ from edgecnn.training.run import (
     read_part,
 )
 from edgecnn.training.train import Pictures, Progress, load_pictures, reload_pictures, silent, train
+from edgecnn_runtime.commands import is_terminal
 from edgecnn_runtime.errors import EdgecnnError
 
-ENDS_WITHIN_S = 10.0
-
-
-class InterruptedTrainingError(EdgecnnError):
-    """Training was ended from outside and can go on."""
-
-    exit_code = 130
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(f"interrupted; go on with: edgecnn train --resume {folder}")
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def say_doubts(config: Config, given: Iterable[str], labels: Sequence[str]) -> None:
@@ -100,19 +92,14 @@ def _train(
     begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     part = part_of(folder)
-    problem: EdgecnnError
-    last_resort = threading.Timer(ENDS_WITHIN_S, _end, [folder])
-    last_resort.daemon = True
     try:
-        with _interruptible(progress, last_resort) as checked:
-            trained = train(config, pictures, part, workers, checked, tensorboard, begun)
+        with _ended_by_signals(folder):
+            trained = train(config, pictures, part, workers, progress, tensorboard, begun)
             finish_run(folder, trained.metrics, trained.model)
             history = {name: [row[name] for row in trained.history] for name in (trained.history or [{}])[0]}
             run = Run(part, config, pictures.labels, pictures.entries, history, trained.metrics)
             write_run_report(run, pictures, trained.probabilities, folder.name, model=trained.model)
             publish_run(folder)
-    except KeyboardInterrupt:
-        problem = InterruptedTrainingError(folder)
     except OSError as error:
         problem = EdgecnnError(
             f"{part}: cannot be written ({error.strerror}); make room, then: edgecnn train --resume {folder}"
@@ -126,60 +113,39 @@ def _train(
     # Raised here, where the exception and the frames that it holds are gone: an input pipeline that lived until the
     # process ends would call Python from its threads then, and abort it.
     gc.collect()
-    last_resort.cancel()
     raise problem
 
 
-def _end(folder: Path) -> None:
-    problem = InterruptedTrainingError(folder)
-    print(f"edgecnn: error: {problem}", file=sys.stderr, flush=True)
-    os._exit(problem.exit_code)
-
-
 @contextlib.contextmanager
-def _interruptible(progress: Progress, last_resort: threading.Timer) -> Iterator[Progress]:
-    """Ctrl-C and SIGTERM end the block with KeyboardInterrupt, at the latest when it next tells `progress`.
+def _ended_by_signals(folder: Path) -> Iterator[None]:
+    """Within the block Ctrl-C and SIGTERM end the process at once, with one line: the run's folder bears it at any
+    moment.
 
-    Python drops what is raised while it collects garbage, and where TensorFlow's own code has called it, TensorFlow
-    drops it or raises something else: one interruption in thirty was lost that way, and training went on.
-
-    Whoever leaves a training of Keras waits for the threads of its input pipeline, and on a busy machine that took
-    longer than anybody waits. So `last_resort` is started, to end the process as it is, which the run's folder bears at
-    any moment; it is for the caller to cancel once the training's frames are gone.
+    A KeyboardInterrupt would have to leave TensorFlow, which drops it, makes another error of it, waits for the threads
+    of its input pipeline, or aborts: one in fifty did not end with its line.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield progress
+        yield
         return
-    received = threading.Event()
 
-    def interrupt(*_: object) -> None:
-        if not received.is_set():
-            received.set()  # first: another signal may come while the thread starts
-            last_resort.start()
-        raise KeyboardInterrupt
-
-    def checked(what: str, done: int, total: int) -> None:
-        progress(what, done, total)
-        if received.is_set():
-            raise KeyboardInterrupt
-
-    def dropped(what: Any) -> None:
-        if not issubclass(what.exc_type, KeyboardInterrupt):  # that one is not lost: nothing is to be said of it
-            hook(what)
+    def end(*_: object) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        with contextlib.suppress(Exception):  # this may be in the middle of a print
+            sys.stdout.flush()
+        below = "\n\x1b[?25h" if is_terminal() else ""  # the bars stay as they are; the cursor that they hid comes back
+        line = f"{below}edgecnn: error: interrupted; go on with: edgecnn train --resume {folder}\n"
+        with contextlib.suppress(OSError):
+            os.write(2, line.encode(errors="backslashreplace"))
+        os._exit(INTERRUPTED)
 
     # What a shell's "&" or nohup ignores stays ignored.
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    hook, sys.unraisablehook = sys.unraisablehook, dropped
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
-        yield checked
-    except Exception:
-        if received.is_set():
-            raise KeyboardInterrupt from None
-        raise
-    else:
-        last_resort.cancel()  # it was done before the interruption had an effect
+        for number in numbers:
+            signal.signal(number, end)
+        yield
     finally:
-        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
