@@ -14,14 +14,17 @@ import cv2
 import numpy as np
 import pytest
 
+from bench._networks import CLASSES, MOBILE, living_model, soft_pictures
 from edgecnn_converters import formats
 from edgecnn_converters.artifacts import make_artifact
+from edgecnn_converters.freeze import freeze
 from edgecnn_runtime import Classifier
 from edgecnn_runtime.backends import module_for
 from edgecnn_runtime.classifier import read_artifact
-from edgecnn_runtime.contract import Publication
+from edgecnn_runtime.contract import Contract, Provenance, Publication
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guide.md"
+MEDIAPIPE = "mediapipe==1.2.2"
 LABELS = ("señal dos", "one", "寿司")
 # Runs the program in every folder of its arguments.
 EACH = "import os, sys\nfor folder in sys.argv[2:]:\n    print('#')\n    os.chdir(folder)\n    exec(sys.argv[1], {})\n"
@@ -43,29 +46,46 @@ def _run(python: Path | str, program: str, *folders: Path) -> list[list[str]]:
     return [part.splitlines() for part in done.stdout.split("#\n")[1:]]
 
 
+def _mediapipe_agrees(python, function, contract, calibration, pictures, folder, within):
+    """For every precision: MediaPipe says of each picture what this runtime says of it. Returns the labels said."""
+    folders, expected = [], []
+    for precision in formats.get("tflite").PRECISIONS:
+        made = make_artifact(function, contract, "tflite", precision, calibration, None, None, folder, 1)
+        classifier = Classifier.load(made.path)
+        for number, picture in enumerate(pictures):
+            own = folder / f"{precision}-{number}"
+            own.mkdir()
+            shutil.copy(made.path, own / "model.tflite")
+            # Without loss, and of the input's size, so that both see the same pixels.
+            coded = cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
+            (own / "photo.jpg").write_bytes(coded)
+            folders.append(own)
+            expected.append(classifier.classify(coded).top(len(contract.labels)))
+    answers = _run(python, _program("mediapipe"), *folders)
+    for lines, top in zip(answers, expected, strict=True):
+        scores = {label: float(score) for score, label in (line.split(maxsplit=1) for line in lines)}
+        assert lines[0].split(maxsplit=1)[1] == top[0].label
+        assert scores == pytest.approx({each.label: each.probability for each in top}, abs=within)
+    return {top[0].label for top in expected}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("small", ["softmax"], indirect=True)
 def test_mediapipe_says_what_this_runtime_says(small, tmp_path, make_python):
     contract = replace(small.contract, labels=LABELS)
-    folders, expected = [], []
-    for precision in formats.get("tflite").PRECISIONS:
-        made = make_artifact(small.function, contract, "tflite", precision, small.pictures, None, None, tmp_path, 1)
-        classifier = Classifier.load(made.path)
-        for number in small.expected.argmax(0):  # the surest picture of each label
-            folder = tmp_path / f"{precision}-{number}"
-            folder.mkdir()
-            shutil.copy(made.path, folder / "model.tflite")
-            # Without loss, and of the input's size, so that both see the same pixels.
-            coded = cv2.imencode(".png", small.pictures[number][..., ::-1])[1].tobytes()
-            (folder / "photo.jpg").write_bytes(coded)
-            folders.append(folder)
-            expected.append(classifier.classify(coded).top(3))
-    assert len({top[0].label for top in expected}) > 1
-    answers = _run(make_python("mediapipe==1.2.2"), _program("mediapipe"), *folders)
-    for lines, top in zip(answers, expected, strict=True):
-        scores = {label: float(score) for score, label in (line.split(maxsplit=1) for line in lines)}
-        assert lines[0].split(maxsplit=1)[1] == top[0].label
-        assert scores == pytest.approx({each.label: each.probability for each in top}, abs=0.002)
+    surest = [small.pictures[number] for number in small.expected.argmax(0)]  # of each label
+    python = make_python(MEDIAPIPE)
+    assert len(_mediapipe_agrees(python, small.function, contract, small.pictures, surest, tmp_path, 0.002)) > 1
+
+
+@pytest.mark.all
+@pytest.mark.parametrize("name", MOBILE)
+def test_mediapipe_reads_every_file_of_a_mobile_backbone(name, tmp_path, make_python):
+    pictures = soft_pictures(16, 96)
+    function = freeze(living_model(name, 96, pictures), 96, 96)
+    labels = tuple(f"thing {number}" for number in range(CLASSES))
+    contract = Contract(96, 96, labels, Provenance(backbone=name, precision="", weights="none"))
+    _mediapipe_agrees(make_python(MEDIAPIPE), function, contract, pictures, pictures[:3], tmp_path, 0.002)
 
 
 def test_plain_onnx_reads_the_labels(small, tmp_path):
