@@ -73,7 +73,7 @@ def measure(name: str, size_px: int, turns: int) -> list[Speed]:
     structure = {key[1]: module_for("model.tflite").describe(graphs[key])[0] for key in (int8, STOCK)}
     found = []
     for threads in sorted({1, cores()}):
-        times = {}
+        times: dict[tuple[str, str], list[float]] = {}
         for format in formats.names():  # one after the other: an engine's idle threads keep a core busy for a while
             keys = [key for key in graphs if key[0] == format]
             engines = [module_for(f"model.{format}").load(graphs[key], threads, PIXELS) for key in keys]

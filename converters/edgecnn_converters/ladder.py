@@ -4,8 +4,8 @@ First what makes no file larger or slower, then more and more layers in float, t
 that brings the file no nearer to the float model, by calibration pictures, is undone before the next one. Last comes
 fine-tuning, which takes minutes, with every layer in 8 bits: layers in float beside it gained nothing more.
 
-Two steps that are often named are left out, since on trained networks they were measured to gain nothing: equalization
-across layers, and a head trained again on the int8 file's features; recipe `fast` shows it some from the start.
+A head trained again on the int8 file's features is no step of its own: recipe `fast` shows it some from the start, and
+fine-tuning trains it with everything else.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from edgecnn_converters.quantization.fine_tuning import TuningError
 from edgecnn_converters.quantization.repair import NONE, Repair
 
 _EVERYWHERE: dict[str, Callable[[Repair], Repair]] = {
+    "equalization": lambda repair: replace(repair, equalized=True),
     "joint rounding": lambda repair: replace(repair, jointly=True),
     "clipped ranges": lambda repair: replace(repair, clipped=True),
 }

@@ -103,15 +103,19 @@ class _Layer:
     """A layer with weights, and what its weights meet.
 
     Attributes:
-        weights: as the graph has them: ``(out, height, width, in)``, ``(out, in)`` of a dense layer, or ``(1, height,
-            width, in * multiplier)`` of a depthwise one. None where they are computed.
+        weights: as the graph has them: ``(out, height, width, in / groups)``, ``(out, in)`` of a dense layer, or
+            ``(1, height, width, in * multiplier)`` of a depthwise one. None where they are computed.
         total: ``(groups, taps)``, sums over pictures of the mean input that a tap meets; a depthwise layer has a group
-            for each channel, another one group.
+            for each channel.
     """
 
     def __init__(self, graph: Graph, operator: Any) -> None:
         self.operator, self.weights = operator, graph.array(operator.inputs[1])
         self.depthwise = graph.kind(operator) == "DEPTHWISE_CONV_2D"
+        together = 1 if self.depthwise else graph.shape(operator.inputs[1])[-1]
+        self.groups = (
+            1 if graph.kind(operator) == "FULLY_CONNECTED" else graph.shape(operator.inputs[0])[-1] // together
+        )
         self.total: Any = 0.0
         self._products: Any = 0.0
         self._sums: Any = 0.0
@@ -127,8 +131,8 @@ class _Layer:
         """The weights, ``(groups, out, taps)``."""
         assert self.weights is not None
         if not self.depthwise:
-            return self.weights.reshape(1, len(self.weights), -1)
-        taps = self.weights.reshape(-1, self.total.shape[0], self.weights.shape[-1] // self.total.shape[0])
+            return self.weights.reshape(self.groups, len(self.weights) // self.groups, -1)
+        taps = self.weights.reshape(-1, self.groups, self.weights.shape[-1] // self.groups)
         return np.ascontiguousarray(taps.transpose(1, 2, 0))
 
     def shaped(self, rows: Floats) -> Floats:
@@ -140,14 +144,19 @@ class _Layer:
         """Takes in what the layer meets in a picture; with `rng` also how it goes together, at some places."""
         met = list(self._taps(values(self.operator.inputs[0])))
         means = np.stack([tap.mean(0) for tap in met])  # (taps, in)
-        self.total = self.total + (means.T if self.depthwise else means.reshape(1, -1))
+        self.total = self.total + self._in_groups(means[np.newaxis])[..., 0]
         if rng is None:
             return
         places = rng.permutation(len(met[0]))[:_PLACES]
         inputs = np.stack([tap[places] for tap in met], 1)  # (places, taps, in)
-        inputs = inputs.transpose(2, 1, 0) if self.depthwise else inputs.reshape(1, len(places), -1).swapaxes(1, 2)
+        inputs = self._in_groups(inputs)
         self._products = self._products + inputs @ inputs.swapaxes(1, 2)
         self._sums, self._places = self._sums + inputs.sum(-1, keepdims=True), self._places + len(places)
+
+    def _in_groups(self, inputs: Floats) -> Floats:
+        """Of ``(places, taps, in)`` what each group's weights meet, in their order: ``(groups, taps, places)``."""
+        parts = inputs.reshape(*inputs.shape[:2], self.groups, -1)
+        return parts.transpose(2, 1, 3, 0).reshape(self.groups, -1, len(inputs))
 
     def _taps(self, x: Floats) -> Iterator[Floats]:
         """For every place of the kernel, the inputs ``(places, in)`` that it meets."""

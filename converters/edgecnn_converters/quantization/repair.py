@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgecnn_converters.quantization.bias import correct_bias
+from edgecnn_converters.quantization.equalization import equalize
 from edgecnn_converters.quantization.rewrites import rewrite, round_shift
 from edgecnn_converters.quantization.tail import float_tail, nodes
 
@@ -20,6 +21,7 @@ class Repair:
     """What is done besides what every int8 file gets.
 
     Attributes:
+        equalized: channels differ less, see `equalization`; not of a network that was ONNX already.
         jointly: weights are rounded jointly, see `bias.round_jointly`.
         clipped: ranges leave out the farthest values that calibration saw: in TFLite those by which the squared error
             is least, see `ranges`; in ONNX the same, or, where the network
@@ -29,6 +31,7 @@ class Repair:
             jointly.
     """
 
+    equalized: bool = False
     jointly: bool = False
     clipped: bool = False
     in_float: tuple[str, ...] = ()
@@ -61,5 +64,7 @@ def prepare(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> Prep
         calibration: preprocessed training pictures.
     """
     graph = rewrite(graph, for_int8=True)
+    if repair.equalized:
+        graph = equalize(graph, calibration)
     in_float = [*float_tail(nodes(graph)), *repair.in_float]
     return Prepared(round_shift(correct_bias(graph, calibration, in_float, repair.jointly)), in_float)

@@ -24,6 +24,7 @@ LAYERS: dict[str, Any] = {
     "depthwise": lambda layers: layers.DepthwiseConv2D(3, strides=2, padding="same"),
     "depthwise, doubled": lambda layers: layers.DepthwiseConv2D(5, depth_multiplier=2),
     "without bias": lambda layers: layers.Conv2D(5, 3, use_bias=False),
+    "in groups": lambda layers: layers.Conv2D(6, 3, groups=3),
     "dense": lambda layers: layers.Dense(5),
 }
 
