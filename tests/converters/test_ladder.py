@@ -128,7 +128,7 @@ def test_pareto_front() -> None:
 
 def fragile() -> tuple[Any, list[np.ndarray]]:
     """A network one of whose maps has a channel a thousand times larger than the others, which alone tell classes
-    apart: in 8 bits with one scale nothing is left of them. What reads it, a convolution in groups, is not equalized."""
+    apart: in 8 bits with one scale nothing is left of them. A convolution in groups reads it: that is not equalized."""
     import keras
     from keras import layers
 
