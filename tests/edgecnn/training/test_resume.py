@@ -181,8 +181,7 @@ def test_a_signal_ends_whatever_the_training_does(shapes, tmp_path, begun):
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
     said = f"edgecnn: error: interrupted; go on with: edgecnn train --resume {run}\n"
     assert (done.returncode, done.stdout, done.stderr) == (130, "training", said)
-    subprocess.run([sys.executable, "-m", "edgecnn_runtime", "train", "--resume", str(run)], check=True)
-    assert read_run(run)
+    assert part_of(run).exists()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
