@@ -153,3 +153,9 @@ def test_a_trial_says_when_the_engine_dies(tiny_graph: bytes, monkeypatch: pytes
     monkeypatch.setattr("sys.executable", str(dying))
     with pytest.raises(ModelError, match="crashed its engine in a trial run"):
         trial(tiny_graph, ".tflite")
+
+
+def test_threads_do_not_spin_between_inferences(tiny_onnx_graph: bytes) -> None:
+    options = onnx.load(tiny_onnx_graph, 2, PIXELS)._session.get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+    assert options.intra_op_num_threads == 2
