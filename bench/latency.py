@@ -74,7 +74,7 @@ def measure(name: str, size_px: int, turns: int) -> list[Speed]:
     found = []
     for threads in sorted({1, cores()}):
         times: dict[tuple[str, str], list[float]] = {}
-        for format in formats.names():  # one after the other: an engine's idle threads keep a core busy for a while
+        for format in formats.names():
             keys = [key for key in graphs if key[0] == format]
             engines = [module_for(f"model.{format}").load(graphs[key], threads, PIXELS) for key in keys]
             times.update(zip(keys, inference_ms(engines, pictures, turns), strict=True))

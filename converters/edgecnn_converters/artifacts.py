@@ -153,9 +153,14 @@ def make_artifact(
         module.check_structure(graph)
         return graph, Classifier(graph, contract, module)
 
-    def attempt(words: str, repair: Repair, confidence: float) -> Attempt:
+    known = set[bytes]()
+
+    def attempt(words: str, repair: Repair, confidence: float) -> Attempt | None:
         assert validation is not None
         graph, classifier = build(precision, repair)
+        if graph in known:
+            return None
+        known.add(graph)
         verdict = _judge(classifier, validation, workers, max_drop_points, confidence)
         made = Attempt(words, repair, graph, verdict, _latency_ms(classifier))
         if not made.good or repair != NONE:

@@ -62,15 +62,15 @@ class Attempt:
 
 
 def climb(
-    attempt: Callable[[str, Repair, float], Attempt],
+    attempt: Callable[[str, Repair, float], Attempt | None],
     noise: Callable[[Attempt], float],
     rank: Callable[[Repair], Sequence[str]],
 ) -> tuple[Attempt, list[Attempt], str]:
     """Tries until something is good, or nothing is left.
 
     Args:
-        attempt: makes and judges a file, given words, a repair and how sure the gate must be. For a tuned one it may
-            raise TuningError.
+        attempt: makes and judges a file, given words, a repair and how sure the gate must be; None where the repair
+            makes no other file than before. For a tuned one it may raise TuningError.
         noise: how far an attempt is from the float model.
         rank: layers for `Repair.in_float`, the most sensitive first.
 
@@ -78,20 +78,23 @@ def climb(
         The attempt to take, which is the one with the least drop where none is good; all; and what could not be tried
         and why, else "".
     """
-    tried, left_out = [attempt("as always", NONE, CONFIDENCE)], ""
+    first, left_out = attempt("as always", NONE, CONFIDENCE), ""
+    assert first is not None
+    tried = [first]
 
     def climbed(words: str, repair: Repair) -> bool:
-        tried.append(attempt(words, repair, LATER))
-        return tried[-1].good
+        if made := attempt(words, repair, LATER):
+            tried.append(made)
+        return made is not None and made.good
 
     def steps() -> bool:
         nonlocal left_out
         repair, least = NONE, noise(tried[0])
         for words, change in _EVERYWHERE.items():
-            wanted = change(repair)
+            wanted, before = change(repair), len(tried)
             if climbed(words, wanted):
                 return True
-            if (found := noise(tried[-1])) < least:
+            if len(tried) > before and (found := noise(tried[-1])) < least:
                 repair, least = wanted, found
         layers = rank(repair)
         for count in _IN_FLOAT:

@@ -93,13 +93,19 @@ def _train(
 ) -> dict[str, Any]:
     part = part_of(folder)
     try:
-        with _ended_by_signals(folder):
-            trained = train(config, pictures, part, workers, progress, tensorboard, begun)
+        with contextlib.ExitStack() as stack:
+
+            def from_now_on() -> None:  # weights that are being fetched before it are taken away by who fetches them
+                stack.enter_context(_ended_by_signals(folder))
+                begun()
+                sys.stdout.flush()
+
+            trained = train(config, pictures, part, workers, progress, tensorboard, from_now_on)
             finish_run(folder, trained.metrics, trained.model)
             history = {name: [row[name] for row in trained.history] for name in (trained.history or [{}])[0]}
             run = Run(part, config, pictures.labels, pictures.entries, history, trained.metrics)
             write_run_report(run, pictures, trained.probabilities, folder.name, model=trained.model)
-            publish_run(folder)
+        publish_run(folder)
     except OSError as error:
         problem = EdgecnnError(
             f"{part}: cannot be written ({error.strerror}); make room, then: edgecnn train --resume {folder}"
@@ -127,16 +133,17 @@ def _ended_by_signals(folder: Path) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    below = "\n\x1b[?25h" if is_terminal() else ""  # the bars stay as they are; the cursor that they hid comes back
+    line = f"{below}edgecnn: error: interrupted; go on with: edgecnn train --resume {folder}\n"
+    stderr = os.dup(2)  # which is led elsewhere while engines and converters are kept quiet
 
     def end(*_: object) -> None:
         for number in before:
             signal.signal(number, signal.SIG_IGN)
         with contextlib.suppress(Exception):  # this may be in the middle of a print
             sys.stdout.flush()
-        below = "\n\x1b[?25h" if is_terminal() else ""  # the bars stay as they are; the cursor that they hid comes back
-        line = f"{below}edgecnn: error: interrupted; go on with: edgecnn train --resume {folder}\n"
         with contextlib.suppress(OSError):
-            os.write(2, line.encode(errors="backslashreplace"))
+            os.write(stderr, line.encode(errors="backslashreplace"))
         os._exit(INTERRUPTED)
 
     # What a shell's "&" or nohup ignores stays ignored.
@@ -149,3 +156,4 @@ def _ended_by_signals(folder: Path) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(stderr)

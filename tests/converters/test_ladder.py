@@ -85,6 +85,13 @@ def test_what_brings_the_file_no_nearer_is_undone() -> None:
     assert {attempt.verdict.confidence for attempt in tried[1:]} == {0.99}
 
 
+def test_a_repair_that_makes_no_other_file_is_no_attempt() -> None:
+    bench = Bench(lambda repair: 40, lambda repair: 1 - repair.jointly, layers=0, tunable=False)
+    made = bench._attempt
+    bench._attempt = lambda words, repair, confidence: None if repair.equalized else made(words, repair, confidence)
+    assert [attempt.words for attempt in bench.run()[1]] == ["as always", "joint rounding", "clipped ranges"]
+
+
 def test_where_nothing_is_good_the_least_drop_is_taken_and_not_all_layers_go_to_float() -> None:
     bench = Bench(lambda repair: 40 - len(repair.in_float), lambda repair: 0, layers=5)
     chosen, tried = bench.run()
@@ -208,7 +215,8 @@ def test_a_network_that_learns_to_live_with_8_bits_needs_no_float(unbalanced: An
 
 def test_a_network_that_is_onnx_already_is_not_tuned(unbalanced: Any, tmp_path: Any) -> None:
     foreign = made_int8(unbalanced, onnx.convert(freeze(unbalanced.model, SIDE, SIDE), "float32", ()), tmp_path)
-    assert not any(each.good or each.repair.tuned for each in foreign.attempts)
+    assert [each.words for each in foreign.attempts] == ["as always", "clipped ranges"]
+    assert not any(each.good for each in foreign.attempts)
     assert foreign.left_out == "fine-tuning (QAT): the network is ONNX already"
 
 

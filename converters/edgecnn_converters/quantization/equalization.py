@@ -97,7 +97,7 @@ def _keeps_a_factor(graph: Graph, operator: Any) -> bool:
     if kind == "MEAN":
         axes, rank = graph.array(operator.inputs[1]), len(graph.shape(operator.inputs[0]))
         return axes is not None and not (axes.ravel() % rank == rank - 1).any()
-    if kind == "RESHAPE":
+    if kind in ("RESHAPE", "PAD"):
         return graph.shape(operator.inputs[0])[-1:] == graph.shape(operator.outputs[0])[-1:]
     if kind.endswith("POOL_2D"):
         return kind in _BETWEEN and graph.activation(operator) in ("NONE", "RELU")
@@ -117,6 +117,8 @@ def _share(graph: Graph, reader: Any) -> Floats | None:
 
 def _factor(largest: Floats, shares: Sequence[Floats | None]) -> Floats:
     """Of each channel, at most 1. One that calibration saw nothing of keeps its weights."""
+    if not np.isfinite(largest).all():
+        return np.ones_like(largest)
     known = [share for share in shares if share is not None]
     factor = np.sqrt(largest / np.maximum(np.stack(known).max(0), _LEAST)) if known else largest
     most = max(float(factor.max()), float(np.finfo(np.float32).tiny))

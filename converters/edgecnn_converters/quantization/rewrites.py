@@ -185,7 +185,7 @@ class _Rewriter(Graph):
         operator.inputs = [tensor, *operator.inputs[1:]]
         return self._commutes(operator, factor)
 
-    _pad = _linear
+    _pad = _reshape
 
     def _relu(self, operator: Any) -> bool:
         return bool((self._value(operator.inputs[0])[1] > 0).all()) and self._linear(operator)

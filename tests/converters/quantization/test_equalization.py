@@ -10,11 +10,18 @@ import pytest
 from edgecnn_converters.formats import tflite
 from edgecnn_converters.freeze import freeze
 from edgecnn_converters.quantization import _graph
-from edgecnn_converters.quantization.equalization import equalize
+from edgecnn_converters.quantization.equalization import _factor, equalize
 from edgecnn_converters.quantization.rewrites import rewrite
 
 SIDE, CHANNELS = 8, 6
 PICTURES = [np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for seed in range(4)]
+
+
+def _pad_channels(x: Any) -> Any:
+    from keras import ops
+
+    return ops.pad(x, [[0, 0], [0, 0], [0, 0], [CHANNELS // 2, CHANNELS // 2]])
+
 
 # Each goes on from a map of CHANNELS channels.
 EQUALIZED: dict[str, Any] = {
@@ -32,6 +39,8 @@ LEFT: dict[str, Any] = {
     "one reader of two": lambda x, layers: layers.Concatenate()([layers.Conv2D(4, 1)(x), x]),
     "flattened": lambda x, layers: layers.Dense(4)(layers.Flatten()(x)),
     "groups": lambda x, layers: layers.Conv2D(4, 1, groups=2)(x),
+    "more channels": lambda x, layers: layers.DepthwiseConv2D(3)(_pad_channels(x)),
+    "more channels in groups": lambda x, layers: layers.Conv2D(4, 1, groups=2)(_pad_channels(x)),
     "the end": lambda x, layers: layers.ReLU()(x),
 }
 
@@ -77,6 +86,12 @@ def test_what_does_not_keep_a_factor_is_left_alone(tail: str) -> None:
     graph = network(LEFT[tail])
     np.testing.assert_array_equal(largest(equalize(graph, PICTURES)), largest(graph))
     np.testing.assert_array_equal(answers(equalize(graph, PICTURES)), answers(graph))
+
+
+def test_what_is_not_finite_gives_no_factor() -> None:
+    for wrong in (np.inf, np.nan):
+        largest = np.array([1.0, wrong, 2.0], np.float32)
+        np.testing.assert_array_equal(_factor(largest, [None]), np.ones(3))
 
 
 def test_a_channel_that_calibration_saw_nothing_of_keeps_its_weights() -> None:

@@ -174,6 +174,26 @@ _training.train_run(config, Path(run), False, 1, begun=globals()[begun])
 """
 
 
+_TRAIN = """
+import os, signal, sys
+from edgecnn.training import train
+from edgecnn_runtime import cli
+from edgecnn_runtime.quiet import quiet
+
+def signalled(*words, **options):
+    with quiet():
+        os.kill(os.getpid(), signal.SIGINT)
+
+{change}
+sys.argv[1:] = ["train", {data!r}, "--out", {run!r}, "--backbone", "basic_cnn", "--weights", "none", "--size", "32"]
+cli.main()
+"""
+MOMENTS = {
+    "begins": _TRAIN.replace("{change}", "train.build = signalled"),
+    "is quiet": _TRAIN.replace("{change}", "train.recipes.train = signalled"),
+}
+
+
 @pytest.mark.parametrize("begun", ["waits", "changes", "drops", "repeats"])
 def test_a_signal_ends_whatever_the_training_does(shapes, tmp_path, begun):
     run = tmp_path / "run"
@@ -184,6 +204,15 @@ def test_a_signal_ends_whatever_the_training_does(shapes, tmp_path, begun):
     assert part_of(run).exists()
 
 
+@pytest.mark.parametrize("moment", ["begins", "is quiet"])
+def test_a_signal_before_or_under_what_is_kept_quiet_is_said_too(shapes, tmp_path, moment):
+    run = tmp_path / "run"
+    script = MOMENTS[moment].format(data=str(shapes), run=str(run))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    resume = f"edgecnn: error: interrupted; go on with: edgecnn train --resume {run}\n"
+    assert (done.returncode, done.stderr) == (130, resume if moment == "is quiet" else "edgecnn: interrupted\n")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
 def test_a_signal_leaves_a_terminal_as_it_was(shapes, tmp_path):
     import pty
@@ -192,14 +221,18 @@ def test_a_signal_leaves_a_terminal_as_it_was(shapes, tmp_path):
     words = ("--backbone", "basic_cnn", "--weights", "none", "--size", "32", "--epochs", "100000", "--patience", "0")
     master, slave = pty.openpty()
     command = [sys.executable, "-m", "edgecnn_runtime", "train", str(shapes), "--out", str(run), *words]
-    with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True) as process:
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), slave)
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(command, **streams, env=environment, start_new_session=True) as process:
         os.close(slave)
+        deadline = time.monotonic() + 120
         shown, sent = b"", False
         while True:
             try:
                 shown += os.read(master, 4096)
             except OSError:  # the other end is closed
                 break
+            assert time.monotonic() < deadline or process.kill()
             if not sent and b"\x1b[?25l" in shown and (part_of(run) / "history.csv").exists():
                 process.send_signal(signal.SIGINT)
                 sent = True
