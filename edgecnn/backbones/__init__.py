@@ -111,15 +111,19 @@ class Backbone:
         """Whether `weights="imagenet"` works without a network connection."""
         return self.imagenet is not None and self.imagenet.at_hand()
 
-    def _with_weights(
-        self, network: Callable[[int, int], keras.Model], height: int, width: int, weights: str
-    ) -> keras.Model:
+    def check(self, height: int, width: int, weights: str) -> None:
+        """Raises UsageError where the network cannot be built at this size or has no such weights."""
         if min(height, width) < self.min_size_px:
             raise UsageError(
                 f"{self.name} needs at least {self.min_size_px} x {self.min_size_px} pixels, not {height} x {width}"
             )
         if weights == "imagenet" and self.imagenet is None:
             raise UsageError(f"{self.name} has no ImageNet weights: use --weights none or --weights FILE")
+
+    def _with_weights(
+        self, network: Callable[[int, int], keras.Model], height: int, width: int, weights: str
+    ) -> keras.Model:
+        self.check(height, width, weights)
         if importlib.util.find_spec("tensorflow") is None:
             raise EdgecnnError("building a network needs TensorFlow: run `pip install 'edgecnn[cpu]'`")
         model = network(height, width)

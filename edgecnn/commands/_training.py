@@ -60,7 +60,9 @@ def train_run(
     check_new(folder, overwrite)
     pictures = load_pictures(config, progress)
     known = {"unreadable": pictures.unreadable, "groups": pictures.groups}
-    begin_run(folder, config, pictures.labels, pictures.entries, overwrite, known)
+    part = begin_run(folder, config, pictures.labels, pictures.entries, overwrite, known)
+    if tensorboard:  # by which a resumed training knows
+        (part / "tensorboard").mkdir()
     return _train(config, pictures, folder, workers, progress, tensorboard, begun)
 
 

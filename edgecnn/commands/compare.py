@@ -30,7 +30,9 @@ def compare(
         Path | None, typer.Option(help="A folder for the runs and compare.html. Default: runs/compare-<name of DATA>.")
     ] = None,
     recipe: Annotated[str, typer.Option(help="One recipe for all.")] = "fast",
-    weights: Annotated[str, typer.Option(help="imagenet or none.")] = "imagenet",
+    weights: Annotated[
+        str | None, typer.Option(help="imagenet or none. Default: imagenet; none with --recipe scratch.")
+    ] = None,
     size: Annotated[int | None, typer.Option(help="One input side in px for all. Default: the recipe's.")] = None,
     fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: the recipe's.")] = None,
     seed: Annotated[int, typer.Option(help="One split and seed for all.")] = 0,
@@ -46,6 +48,7 @@ def compare(
     from collections import Counter
     from dataclasses import asdict
 
+    from edgecnn.backbones import get as backbone_named
     from edgecnn.commands._progress import progress_bars
     from edgecnn.commands._training import say_doubts
     from edgecnn.evaluation.comparison import pareto, write_comparison
@@ -56,9 +59,12 @@ def compare(
     if len(names) < 2:
         raise UsageError(f"--backbones names two or more, with commas between (received: {backbones})")
     counts = Counter(picture.label for picture in read_dataset(data).pictures)
+    weights = weights or ("none" if recipe == "scratch" else "imagenet")  # the same for all
     own = {"recipe": recipe, "weights": weights, "size": size, "fit": fit, "seed": seed}
     typed = {name: value for name, value in {**own, **options}.items() if value is not None}
     configs = [make_config(data, {**typed, "backbone": name}, counts)[0] for name in names]
+    for config in configs:  # now, not after the hours that those before it take
+        backbone_named(config.backbone).check(config.height, config.width, config.weights)
     say_doubts(configs[0], typed, sorted(counts))
     folder = out or Path("runs", f"compare-{Path(configs[0].data).stem}")
     found = []

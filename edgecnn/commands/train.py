@@ -40,7 +40,7 @@ def train(
         str | None, typer.Option(help="auto, fast, standard, best, scratch or course. Default: auto.")
     ] = None,
     backbone: Annotated[str | None, typer.Option(help="See 'edgecnn backbones'. Default: efficientnet_lite0.")] = None,
-    weights: Annotated[str | None, typer.Option(help="imagenet, none, or a file. Default: imagenet.")] = None,
+    weights: Annotated[str | None, typer.Option(help="imagenet, none, or a file. Default: the recipe's.")] = None,
     size: Annotated[int | None, typer.Option(help="Input side in px. Default: the recipe's.")] = None,
     fit: Annotated[str | None, typer.Option(help="crop, squash or pad. Default: the recipe's.")] = None,
     crop_fraction: Annotated[

@@ -66,6 +66,14 @@ def shared_batch_size(options: Optimization, pictures: int) -> int:
     return max(min(-(-options.batch_size // devices), pictures // devices), 1) * devices
 
 
+def used_of_an_epoch(pictures: int, batch_size: int) -> int:
+    """How many pictures an epoch takes: all that its last batch can share evenly, or some device might get none."""
+    import tensorflow as tf
+
+    devices: int = tf.distribute.get_strategy().num_replicas_in_sync
+    return pictures - pictures % batch_size % devices or pictures
+
+
 def class_weights(truth: npt.NDArray[np.int64], classes: int, balance: str) -> Floats:
     """Weight of each class in the loss, ``(classes,)``, 1 on average over the pictures."""
     if balance != "weights":

@@ -129,10 +129,10 @@ def make_config(data: Path, given: Mapping[str, Any], pictures: Mapping[str, int
     """
     given = dict(given)
     backbone = backbones.get(_text(given, "backbone", "efficientnet_lite0"))
-    weights = _text(given, "weights", "imagenet" if backbone.imagenet is not None else "none")
+    recipe, why = _text(given, "recipe", "auto"), "as asked"
+    weights = _text(given, "weights", "none" if backbone.imagenet is None or recipe == "scratch" else "imagenet")
     if weights not in ("imagenet", "none"):
         weights = os.path.abspath(weights)
-    recipe, why = _text(given, "recipe", "auto"), "as asked"
     if recipe == "auto":
         recipe, why = _choose(weights, pictures)
     if recipe not in PRESETS:

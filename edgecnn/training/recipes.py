@@ -39,6 +39,7 @@ from edgecnn.training.fit import (
     shared_batch_size,
     targets,
     unfreeze,
+    used_of_an_epoch,
     watchers,
 )
 from edgecnn.training.head import add_pooling, build, build_head, by_class, fold, predict, standardization
@@ -299,7 +300,8 @@ def _fit_head(
     wanted = job.targets(index)
     weights = class_weights(job.pictures.truth[index], job.classes, options.balance)
     batch_size = shared_batch_size(options, len(index))
-    steps = -(-len(index) // batch_size)
+    used = used_of_an_epoch(len(index), batch_size)
+    steps = -(-used // batch_size)
     keras.utils.set_random_seed(job.config.seed)  # a resumed run, which skipped stages, must draw the same weights
     head_options = replace(job.config.head, dropout=regularization.dropout, l1=regularization.l1, l2=regularization.l2)
     head = build_head(features.shape[1], job.classes, head_options)
@@ -319,9 +321,9 @@ def _fit_head(
         job.progress(name, epoch + 1, options.epochs)
 
     head.fit(
-        features,
-        wanted,
-        sample_weight=picture_weights(wanted, weights),
+        features[:used],
+        wanted[:used],
+        sample_weight=picture_weights(wanted, weights)[:used],
         batch_size=batch_size,
         epochs=options.epochs,
         validation_data=(val_features, job.targets(val_index)),
@@ -340,11 +342,12 @@ def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], 
     size = job.tuned.input_shape[1:3]
     train = pictures.of("train")
     batch_size = shared_batch_size(options, len(train))
+    used = used_of_an_epoch(len(train), batch_size)
     weights = class_weights(pictures.truth[train], job.classes, options.balance)
 
     def batch(epoch: int, number: int) -> Batch:
         rng = np.random.default_rng((config.seed, epoch))
-        order = epoch_order(train, pictures.truth, options.balance, rng)
+        order = epoch_order(train, pictures.truth, options.balance, rng)[:used]
         chosen = order[number * batch_size : (number + 1) * batch_size]
         views = [
             augment(
@@ -357,7 +360,7 @@ def batches(job: Job, options: Optimization) -> tuple[int, Callable[[int, int], 
         pixels, wanted = mix(np.stack(views).astype(np.float32), job.targets(chosen), config.augmentation, rng)
         return pixels, wanted, picture_weights(wanted, weights)
 
-    return -(-len(train) // batch_size), batch
+    return -(-used // batch_size), batch
 
 
 def measure(job: Job) -> tuple[float, float]:

@@ -18,6 +18,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from collections.abc import Mapping, Sequence
@@ -113,10 +114,16 @@ def begin_run(
         ``RUN.part``.
 
     Raises:
-        EdgecnnError: `folder` exists and may not be replaced, or an interrupted training of it does.
+        EdgecnnError: `folder` exists and may not be replaced, or an interrupted training of it does; or what lies at
+            either is the data, or no run at all.
     """
     check_new(folder, overwrite)
-    part = part_of(folder)
+    part, data = part_of(folder), Path(config.data).resolve()
+    for target in (folder.resolve(), part.resolve()):
+        if target in (data, *data.parents):
+            raise EdgecnnError(f"{target} holds the data; name another folder with --out")
+    if os.path.lexists(part) and not _is_part(part):
+        raise EdgecnnError(f"{part} is not an interrupted training, so it is not overwritten; name another --out")
     if not overwrite and any(part.glob("*.npz")):  # without a checkpoint, nothing would be lost
         raise EdgecnnError(
             f"{part} holds an interrupted training; go on with 'edgecnn train --resume {folder}', or add --overwrite"
@@ -137,6 +144,10 @@ def begin_run(
     return part
 
 
+def _is_part(part: Path) -> bool:
+    return part.is_dir() and ((part / "config.json").is_file() or not any(part.iterdir()))
+
+
 def finish_run(folder: Path, metrics: Mapping[str, Any], model: keras.Model) -> None:
     """Writes what training has found into ``RUN.part``."""
     import keras
@@ -150,6 +161,7 @@ def finish_run(folder: Path, metrics: Mapping[str, Any], model: keras.Model) -> 
 def publish_run(folder: Path) -> None:
     """``RUN.part`` becomes ``RUN``, without its checkpoints; what was there before goes. Raises EdgecnnError."""
     part = part_of(folder)
+    check_new(folder, overwrite=True)  # what came there in the meantime
     try:
         if folder.exists():
             old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")

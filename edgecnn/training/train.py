@@ -81,6 +81,9 @@ class Trained:
 def load_pictures(config: Config, progress: Progress = silent) -> Pictures:
     """Reads, decodes and splits the data of a new run. Raises EdgecnnError for data that cannot be trained on."""
     dataset = read_dataset(Path(config.data))
+    for picture in dataset.pictures:
+        if any("\ud800" <= character <= "\udfff" for character in str(picture.path)):  # splits.csv could not name it
+            raise EdgecnnError(f"{str(picture.path)!a}: the name is not valid UTF-8; rename it")
     decoded = _decode([picture.path for picture in dataset.pictures], config, progress)
     chosen = [dataset.pictures[index] for index in decoded.readable]
     labels = [picture.label for picture in chosen]
@@ -180,6 +183,10 @@ def train(
     with _job(config, pictures, folder, workers, progress, tensorboard) as job:
         begun()
         index, probabilities = recipes.train(job)
+    if not all(np.isfinite(values).all() for values in probabilities.values()):
+        raise EdgecnnError(
+            "the training has diverged, its answers are no numbers: lower --learning-rate and add --overwrite"
+        )
     truth = {split: pictures.truth[index[split]] for split in SPLITS}
     metrics = {**_metrics(config, pictures, truth, probabilities, job.model, start), **job.notes}
     return Trained(job.model, job.history, metrics, probabilities)
@@ -206,7 +213,8 @@ def _job(
 
     strategy = prepare_devices(config.machine)
     keras.utils.set_random_seed(config.seed)
-    tf.config.experimental.enable_op_determinism()
+    if not config.machine.xla:  # Keras compiles nothing where every operator must be deterministic
+        tf.config.experimental.enable_op_determinism()
     with strategy.scope():
         with quiet():
             network, head, model = build(config, len(pictures.labels), config.weights)

@@ -11,9 +11,15 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from edgecnn_runtime.errors import EdgecnnError
+
+# OpenCV reads these when it is imported, by whichever module comes first. A small file can claim a huge picture: 134
+# megapixels are 400 MB decoded. What OpenCV would print about a bad file is said once, by the PictureError.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 if TYPE_CHECKING:
     from edgecnn_runtime.classifier import Classifier, Result, Score, Timings

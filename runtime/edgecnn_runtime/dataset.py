@@ -13,7 +13,10 @@ from edgecnn_runtime.decode import HEIC_SUFFIXES, SUFFIXES
 from edgecnn_runtime.errors import EdgecnnError
 
 # What a folder or a CSV may call a split, in lower case.
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLIT_NAMES = {
+    "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ def read_dataset(data: Path) -> Dataset:
     `data` is one of:
 
     - a folder with one folder per class; folders inside a class belong to the class;
-    - a folder with ``train`` and any of ``val`` (also ``valid``, ``validation``) and ``test``, each with one folder per
-      class (without ``train`` too, for an evaluation). ``val`` and ``test`` may lack a class, but have no others;
+    - a folder with ``train`` and any of ``val`` and ``test``, each with one folder per class (without ``train`` too,
+      for an evaluation). ``val`` and ``test`` may lack a class, but have no others. `SPLIT_NAMES` are other names;
     - a CSV file, UTF-8, with the columns ``path`` (relative to the CSV file), ``label`` and optionally ``split``.
 
     Names that begin with a dot are left out. Links are followed, except to a folder above.

@@ -7,11 +7,6 @@ import zlib
 from itertools import product
 from pathlib import Path
 
-# A small file can claim a huge picture. OpenCV reads this limit when it is imported; 134 megapixels are 400 MB decoded.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(2**27))
-# What OpenCV would print about a bad file is said once, by the PictureError.
-os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-
 import cv2
 import numpy as np
 import numpy.typing as npt

@@ -174,7 +174,7 @@ def test_csv(tmp_path: Path) -> None:
         ("path,label\n1.jpg,a\n,b\n", "row 3: no file ''"),
         ("path,label\n1.jpg,a\n2.jpg\n", "row 3: a label must be one line of printable characters"),
         ('path,label\n1.jpg,"a\nb"\n', "row 3: a label must be one line of printable characters"),
-        ("path,label,split\n1.jpg,a,training\n", "row 2: the split 'training' is neither"),
+        ("path,label,split\n1.jpg,a,practice\n", "row 2: the split 'practice' is neither"),
         ("path,label\n1.jpg,a\n./1.jpg,b\n", "row 3: ./1.jpg is 'b' here and 'a' above"),
         ("path,label,split\n1.jpg,a,train\n1.jpg,a,test\n", "row 3: 1.jpg is in test here and in train above"),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,test\n", "unknown label 'b'"),

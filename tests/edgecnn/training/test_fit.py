@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
@@ -195,6 +196,7 @@ def test_machine_options_train_in_a_process_of_their_own(edgecnn, shapes, tmp_pa
     given = ("--backbone", "basic_cnn", "--size", 32, "--epochs", 30, "--batch-size", 8, "--learning-rate", 0.003)
     done = edgecnn("train", shapes, "--out", tmp_path / "run", *given, *words, "--json")
     assert done.returncode == 0, done.stderr
+    assert "jit_compile" not in done.stderr  # what Keras says where it compiles nothing
     assert json.loads(done.stdout)["accuracy"]["test"] >= 0.8
     exported = edgecnn("export", tmp_path / "run", "--precision", "float32", "--json")
     assert exported.returncode == 0, exported.stderr
@@ -223,3 +225,25 @@ def test_mirrored_batches_are_shared_out():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["32", "33", "33", "30", "3"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("recipe", [("--backbone", "basic_cnn"), ("--recipe", "fast", "--views", 2)])
+def test_a_last_batch_of_fewer_pictures_than_devices_is_left_out(edgecnn, shapes, tmp_path, recipe):
+    """With batch normalization a device that gets no picture ended the training, or made all weights NaN."""
+    words = ("--size", 32, "--epochs", 2, "--devices", "cpu:0,1,2", "--normalization", "batch", *recipe)
+    for batch_size in (3, 6, 9, 12):  # shared by three devices, they leave 0, 1 or 2 pictures of any number
+        out = ("--out", tmp_path / "run", "--overwrite", "--batch-size", batch_size)
+        done = edgecnn("train", shapes, *words, *out, "--json")
+        assert done.returncode == 0, done.stderr
+        with (tmp_path / "run" / "history.csv").open() as stream:
+            assert all(np.isfinite(float(row["loss"])) for row in csv.DictReader(stream))
+
+
+def test_a_training_that_diverges_is_one_line(shapes, here, tmp_path):
+    given = ("--backbone", "basic_cnn", "--size", 32, "--epochs", 5, "--patience", 0, "--schedule", "constant")
+    wild = ("--optimizer", "sgd", "--learning-rate", 10, "--l2", 10)
+    done = here("train", shapes, "--out", tmp_path / "run", *given, *wild)
+    assert done.returncode == 1
+    assert "the training has diverged, its answers are no numbers: lower --learning-rate" in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -259,3 +259,10 @@ def test_wrong_file_is_one_line(tmp_path, text, message):
     with pytest.raises(EdgecnnError, match=message) as raised:
         make_config(Path("photos"), read_options(path), MANY)
     assert "\n" not in str(raised.value)
+
+
+def test_scratch_begins_with_random_weights():
+    config, _ = make_config(Path("photos"), {"recipe": "scratch"}, MANY)
+    assert (config.backbone, config.weights) == ("efficientnet_lite0", "none")
+    config, _ = make_config(Path("photos"), {"recipe": "scratch", "weights": "imagenet"}, MANY)
+    assert config.weights == "imagenet"

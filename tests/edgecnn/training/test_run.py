@@ -236,3 +236,21 @@ def test_place_that_cannot_be_written_is_one_line(finished, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(EdgecnnError, match="cannot be written: "):
         begin_run(tmp_path / "file" / "run", finished.config, finished.labels, finished.pictures, False)
+
+
+def test_a_run_never_takes_the_place_of_data_or_of_what_is_no_run(draw_shapes, refused, tmp_path):
+    words = ("--backbone", "basic_cnn", "--weights", "none", "--size", 32, "--epochs", 1)
+    data = draw_shapes(tmp_path / "birds.part")
+    before = sorted(data.rglob("*"))
+    for name, given in ((data, data), (tmp_path / "inside.part", tmp_path / "inside.part" / "data")):
+        if given != data:
+            draw_shapes(given)
+        for more in ((), ("--overwrite",)):
+            line = refused("train", given, "--out", str(name).removesuffix(".part"), *words, *more)
+            assert f"{name} holds the data; name another folder with --out" in line
+    assert sorted(data.rglob("*")) == before
+    other = tmp_path / "run.part" / "precious.txt"
+    other.parent.mkdir()
+    other.write_text("kept")
+    assert "is not an interrupted training" in refused("train", data, "--out", tmp_path / "run", *words, "--overwrite")
+    assert other.read_text() == "kept"
