@@ -140,8 +140,8 @@ def _ended_by_signals(folder: Path) -> Iterator[None]:
     stderr = os.dup(2)  # which is led elsewhere while engines and converters are kept quiet
 
     def end(*_: object) -> None:
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
+        for number in before:  # ignored, one that has come already would be complained of
+            signal.signal(number, lambda *_: None)
         with contextlib.suppress(Exception):  # this may be in the middle of a print
             sys.stdout.flush()
         with contextlib.suppress(OSError):
