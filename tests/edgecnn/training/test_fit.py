@@ -232,12 +232,11 @@ def test_mirrored_batches_are_shared_out():
 def test_a_last_batch_of_fewer_pictures_than_devices_is_left_out(edgecnn, shapes, tmp_path, recipe):
     """With batch normalization a device that gets no picture ended the training, or made all weights NaN."""
     words = ("--size", 32, "--epochs", 2, "--devices", "cpu:0,1,2", "--normalization", "batch", *recipe)
-    for batch_size in (3, 6, 9, 12):  # shared by three devices, they leave 0, 1 or 2 pictures of any number
-        out = ("--out", tmp_path / "run", "--overwrite", "--batch-size", batch_size)
-        done = edgecnn("train", shapes, *words, *out, "--json")
-        assert done.returncode == 0, done.stderr
-        with (tmp_path / "run" / "history.csv").open() as stream:
-            assert all(np.isfinite(float(row["loss"])) for row in csv.DictReader(stream))
+    out = ("--out", tmp_path / "run", "--batch-size", 6)  # of 25 pictures, and of 76 views, one and four are left
+    done = edgecnn("train", shapes, *words, *out, "--json")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "run" / "history.csv").open() as stream:
+        assert all(np.isfinite(float(row["loss"])) for row in csv.DictReader(stream))
 
 
 def test_a_training_that_diverges_is_one_line(shapes, here, tmp_path):
