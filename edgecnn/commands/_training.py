@@ -28,10 +28,9 @@ from edgecnn.training.run import (
     read_part,
 )
 from edgecnn.training.train import Pictures, Progress, load_pictures, reload_pictures, silent, train
+from edgecnn_runtime.cli import INTERRUPTED
 from edgecnn_runtime.commands import is_terminal
 from edgecnn_runtime.errors import EdgecnnError
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 def say_doubts(config: Config, given: Iterable[str], labels: Sequence[str]) -> None:

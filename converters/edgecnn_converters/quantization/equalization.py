@@ -19,7 +19,6 @@ from edgecnn_converters.quantization._graph import WEIGHTED, Graph, run
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
 
-_BETWEEN = ("RELU", "PAD", "MEAN", "RESHAPE", "MAX_POOL_2D", "AVERAGE_POOL_2D")
 _LEAST = 1e-3  # of the largest factor, and of a row's largest weight
 
 
@@ -99,9 +98,9 @@ def _keeps_a_factor(graph: Graph, operator: Any) -> bool:
         return axes is not None and not (axes.ravel() % rank == rank - 1).any()
     if kind in ("RESHAPE", "PAD"):
         return graph.shape(operator.inputs[0])[-1:] == graph.shape(operator.outputs[0])[-1:]
-    if kind.endswith("POOL_2D"):
-        return kind in _BETWEEN and graph.activation(operator) in ("NONE", "RELU")
-    return kind in _BETWEEN
+    if kind in ("MAX_POOL_2D", "AVERAGE_POOL_2D"):
+        return graph.activation(operator) in ("NONE", "RELU")
+    return kind == "RELU"
 
 
 def _share(graph: Graph, reader: Any) -> Floats | None:

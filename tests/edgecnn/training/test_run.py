@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -254,3 +256,28 @@ def test_a_run_never_takes_the_place_of_data_or_of_what_is_no_run(draw_shapes, r
     other.write_text("kept")
     assert "is not an interrupted training" in refused("train", data, "--out", tmp_path / "run", *words, "--overwrite")
     assert other.read_text() == "kept"
+
+
+def test_a_picture_whose_name_is_not_utf_8_is_named(draw_shapes, refused, tmp_path):
+    data = draw_shapes(tmp_path / "data")
+    picture = next(data.rglob("*.png"))
+    try:
+        picture.rename(picture.with_name("caf\udce9.png"))
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    line = refused("train", data, "--out", tmp_path / "run", "--backbone", "basic_cnn", "--size", 32)
+    assert "caf\\udce9.png': the name is not valid UTF-8; rename it" in line
+    assert not list(tmp_path.glob("run*"))
+
+
+def test_opencv_keeps_its_limits_whatever_imports_it_first():
+    code = "import os, edgecnn.pages; print(os.environ['OPENCV_IO_MAX_IMAGE_PIXELS'], os.environ['OPENCV_LOG_LEVEL'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(2**27), "SILENT"]
+
+
+def test_compare_says_at_once_which_network_cannot_be_built(shapes, refused, tmp_path):
+    words = ("compare", shapes, "--out", tmp_path / "compared", "--recipe", "fast", "--size", 32)
+    line = refused(*words, "--backbones", "efficientnet_lite0,lenet5", code=2)
+    assert "lenet5 has no ImageNet weights" in line
+    assert not (tmp_path / "compared").exists()
