@@ -78,16 +78,23 @@ class Unbalanced:
 
 @pytest.fixture(scope="session")
 def unbalanced() -> Unbalanced:
-    """One that nothing but fine-tuning helps: the maps are sums, by which channels cannot be equalized."""
-    return _unbalanced(summed=True)
+    """One that nothing but fine-tuning helps: the maps are sums, by which channels cannot be equalized, and no dense
+    layer comes last, which could be trained again."""
+    return _unbalanced(summed=True, dense=False)
 
 
 @pytest.fixture(scope="session")
 def equalizable() -> Unbalanced:
-    return _unbalanced(summed=False)
+    return _unbalanced(summed=False, dense=True)
 
 
-def _unbalanced(summed: bool) -> Unbalanced:
+@pytest.fixture(scope="session")
+def dense_at_the_end() -> Unbalanced:
+    """One whose maps are sums, but whose last layer can be trained again."""
+    return _unbalanced(summed=True, dense=True)
+
+
+def _unbalanced(summed: bool, dense: bool) -> Unbalanced:
     import keras
     from keras import layers
 
@@ -101,7 +108,9 @@ def _unbalanced(summed: bool) -> Unbalanced:
     pairs = [(layers.Conv2D(channels, 1), layers.Conv2D(channels, 3, padding="same", activation="relu")) for _ in "12"]
     for wide, narrow in pairs:
         x = narrow(layers.Add()([wide(x), wide(layers.MaxPooling2D(3, 1, "same")(x))]) if summed else wide(x))
-    model = keras.Model(inputs, layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x)))
+    pooled = layers.GlobalAveragePooling2D()
+    x = layers.Dense(3)(pooled(x)) if dense else pooled(layers.Conv2D(3, 1)(x))
+    model = keras.Model(inputs, layers.Softmax()(x))
     model.compile(keras.optimizers.Adam(0.003), "sparse_categorical_crossentropy")
     model.fit(batch, batch.mean((1, 2)).argmax(1), batch_size=50, epochs=12, verbose=0)  # which colour is the brightest
     rng = np.random.default_rng(2)

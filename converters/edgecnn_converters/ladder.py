@@ -3,9 +3,6 @@
 First what makes no file larger or slower, then more and more layers in float, the most sensitive ones first. A step
 that brings the file no nearer to the float model, by calibration pictures, is undone before the next one. Last comes
 fine-tuning, which takes minutes, with every layer in 8 bits: layers in float beside it gained nothing more.
-
-A head trained again on the int8 file's features is no step of its own: recipe `fast` shows it some from the start, and
-fine-tuning trains it with everything else.
 """
 
 from __future__ import annotations
@@ -21,6 +18,7 @@ _EVERYWHERE: dict[str, Callable[[Repair], Repair]] = {
     "equalization": lambda repair: replace(repair, equalized=True),
     "joint rounding": lambda repair: replace(repair, jointly=True),
     "clipped ranges": lambda repair: replace(repair, clipped=True),
+    "head trained again": lambda repair: replace(repair, head=True),
 }
 _IN_FLOAT = (1, 2, 4, 8, 16)  # layers
 
@@ -70,7 +68,7 @@ def climb(
 
     Args:
         attempt: makes and judges a file, given words, a repair and how sure the gate must be; None where the repair
-            makes no other file than before. For a tuned one it may raise TuningError.
+            answers as an earlier one does. For a tuned one it may raise TuningError.
         noise: how far an attempt is from the float model.
         rank: layers for `Repair.in_float`, the most sensitive first.
 
@@ -102,7 +100,7 @@ def climb(
             if count < len(layers) and climbed(words, replace(repair, in_float=tuple(layers[:count]))):
                 return True
         try:
-            return climbed("fine-tuning (QAT)", Repair(clipped=True, tuned=True))
+            return climbed("fine-tuning (QAT)", Repair(clipped=True, tuned=True, head=True))
         except TuningError as error:
             left_out = f"fine-tuning (QAT): {error}"
             return False

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from edgecnn_converters.formats import Pixels, converting
 from edgecnn_converters.formats._tflite_metadata import tflite_metadata
-from edgecnn_converters.quantization._graph import Graph
+from edgecnn_converters.quantization._graph import Graph, run
 from edgecnn_converters.quantization.fine_tuning import Progress, TuningError, fine_tune
+from edgecnn_converters.quantization.head import fit_head
 from edgecnn_converters.quantization.ranges import activation_ranges
 from edgecnn_converters.quantization.repair import NONE, Prepared, Repair, prepare
 from edgecnn_converters.quantization.rewrites import rewrite, sign_in_float
@@ -89,10 +90,9 @@ def fine_tuned(
     if isinstance(function, bytes):
         raise TuningError("the network is ONNX already")
     with converting("TFLite int8"):
-        graph = rewrite(_float32(function), for_int8=True)
         prepared = prepare_with_ranges(function, calibration, _TUNED_FROM)
     try:
-        return fine_tune(prepared, graph, training, progress)
+        return fine_tune(prepared, training, progress)
     except EdgecnnError:
         raise
     except Exception as error:  # TensorFlow's kernels do not know all that the engine's do; the export goes on
@@ -105,7 +105,8 @@ def _int8(prepared: Prepared, calibration: Sequence[Pixels], repair: Repair) -> 
 
     In steps, since the one public call can neither take a rewritten graph nor leave an operator in float.
     """
-    return _quantize(_calibrate(prepared, calibration, repair.clipped), prepared.in_float)
+    made = _quantize(_calibrate(prepared, calibration, repair.clipped), prepared.in_float)
+    return _with_new_head(made, prepared.exact, calibration) if repair.head else made
 
 
 def _calibrate(prepared: Prepared, calibration: Sequence[Pixels], clipped: bool) -> bytes:
@@ -124,6 +125,30 @@ def _quantize(calibrated: bytes, in_float: Sequence[str]) -> bytes:
             calibrated, input_data_type=tf.uint8, output_data_type=tf.float32, denylisted_nodes=list(in_float)
         )
     )
+
+
+def _with_new_head(int8: bytes, exact: bytes, calibration: Sequence[Pixels]) -> bytes:
+    """An int8 file whose head gives more nearly what the float file's gives; the same file where it has none in float,
+    or none that would be better."""
+    own = Graph(int8)
+    head, wanted = own.head(), Graph(exact).head()
+    if head is None or wanted is None:
+        return int8
+    layer, *before = head
+    features, logits = _around(int8, layer, calibration)
+    change = fit_head(features, _around(exact, wanted[0], calibration)[1] - logits)
+    if change is None:
+        return int8
+    name = own.name(layer.outputs[0])
+    layer.inputs = [layer.inputs[0], *(own.constant(old + new, name) for old, new in zip(before, change, strict=True))]
+    return own.to_bytes()
+
+
+def _around(graph: bytes, layer: Any, pictures: Sequence[Pixels]) -> list[npt.NDArray[np.float32]]:
+    """What a layer takes and what it gives, ``(N, inputs)`` and ``(N, outputs)``."""
+    tensors = int(layer.inputs[0]), int(layer.outputs[0])
+    found = [[values(tensor).ravel() for tensor in tensors] for values in run(graph, pictures)]
+    return [np.stack(rows) for rows in zip(*found, strict=True)]
 
 
 def rank_layers(function: Any, calibration: Sequence[Pixels], repair: Repair) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ Values = Callable[[int], npt.NDArray[np.float32]]  # a tensor's number -> what i
 
 
 def run(content: bytes, pictures: Sequence[npt.NDArray[np.uint8]]) -> Iterator[Values]:
-    """A float32 TFLite file on preprocessed pictures, each ``(H, W, 3)`` uint8 RGB: all of its tensors, one picture
-    after the other."""
+    """A TFLite file on preprocessed pictures, each ``(H, W, 3)`` uint8 RGB: all of its tensors, one picture after the
+    other."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
@@ -25,9 +26,9 @@ def run(content: bytes, pictures: Sequence[npt.NDArray[np.uint8]]) -> Iterator[V
         experimental_preserve_all_tensors=True,
     )
     interpreter.allocate_tensors()
-    source = interpreter.get_input_details()[0]["index"]
+    source = interpreter.get_input_details()[0]
     for pixels in pictures:
-        interpreter.set_tensor(source, pixels[np.newaxis].astype(np.float32))
+        interpreter.set_tensor(source["index"], pixels[np.newaxis].astype(source["dtype"]))
         interpreter.invoke()
         yield interpreter.get_tensor
 
@@ -84,6 +85,21 @@ class Graph:
     def name(self, tensor: int) -> str:
         name = self.graph.tensors[tensor].name
         return name.decode() if isinstance(name, bytes) else str(name)
+
+    def head(self) -> tuple[Any, npt.NDArray[Any], npt.NDArray[Any]] | None:
+        """The dense layer that the probabilities come from, its weights ``(out, in)`` and its bias ``(out,)``, zeros
+        where it has none; None unless they are constants in float."""
+        made_by = {int(operator.outputs[0]): operator for operator in self.graph.operators}
+        found = made_by.get(int(self.graph.outputs[0]))
+        while found is not None and self.kind(found) in ("SOFTMAX", "LOGISTIC", "RESHAPE"):
+            found = made_by.get(int(found.inputs[0]))
+        if found is None or self.kind(found) != "FULLY_CONNECTED" or self.activation(found) != "NONE":
+            return None
+        outputs, (weights, *biases) = self.shape(found.outputs[0]), found.inputs[1:]
+        has_bias = any(tensor >= 0 for tensor in biases)
+        bias = self.array(biases[0]) if has_bias else np.zeros(outputs[-1], np.float32)
+        rows = self.array(weights)
+        return None if rows is None or bias is None or len(rows) != math.prod(outputs) else (found, rows, bias)
 
     def state_ranges(self, ranges: Mapping[str, tuple[float, float]]) -> None:
         """Notes from which value to which one tensors go, by their names, where the quantizer looks for it."""

@@ -40,12 +40,11 @@ class TuningError(EdgecnnError):
     """There is nothing to fine-tune, or nothing to do it with; the message says which."""
 
 
-def fine_tune(prepared: Prepared, float_graph: bytes, pictures: Sequence[Pixels], progress: Progress) -> Prepared:
+def fine_tune(prepared: Prepared, pictures: Sequence[Pixels], progress: Progress) -> Prepared:
     """The same network with weights that have seen what 8 bits do. Deterministic on one machine's CPU.
 
     Args:
         prepared: with the ranges of all activations, which stay.
-        float_graph: a float32 TFLite file of the network as it should be.
         pictures: preprocessed training pictures, each ``(H, W, 3)`` uint8 RGB, of which `STEPS` batches are seen.
         progress: told "fine-tuning", how many steps are done, and how many there are.
 
@@ -61,7 +60,7 @@ def fine_tune(prepared: Prepared, float_graph: bytes, pictures: Sequence[Pixels]
     import tensorflow as tf
 
     tf.config.experimental.enable_op_determinism()
-    network, exact = Simulation(prepared.graph, prepared), Simulation(float_graph, None)
+    network, exact = Simulation(prepared.graph, prepared), Simulation(prepared.exact, None)
     optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(_RATE, STEPS), beta_2=0.99)
     optimizer.build(network.variables)
     sigmoid = network.end == "LOGISTIC"

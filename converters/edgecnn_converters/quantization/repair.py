@@ -26,6 +26,7 @@ class Repair:
         clipped: ranges leave out the farthest values that calibration saw: in TFLite those by which the squared error
             is least, see `ranges`; in ONNX the same, or, where the network
             was ONNX already, by ONNX Runtime's percentile.
+        head: the last layer is trained again on what it gets in 8 bits, see `head`; only where it stays in float.
         in_float: names of the outputs of layers that stay in float besides the tail.
         tuned: weights are fine-tuned with 8 bits simulated, see `fine_tuning`; in clipped ranges, and not rounded
             jointly.
@@ -34,6 +35,7 @@ class Repair:
     equalized: bool = False
     jointly: bool = False
     clipped: bool = False
+    head: bool = False
     in_float: tuple[str, ...] = ()
     tuned: bool = False
 
@@ -47,11 +49,13 @@ class Prepared:
 
     Attributes:
         graph: a float32 TFLite file.
+        exact: a float32 TFLite file of the network as it should be.
         in_float: names of the outputs of all operators that stay in float.
         ranges: of activations by their names, from low to high, where they are known already.
     """
 
     graph: bytes
+    exact: bytes
     in_float: Sequence[str]
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
@@ -63,8 +67,8 @@ def prepare(graph: bytes, calibration: Sequence[Pixels], repair: Repair) -> Prep
         graph: a float32 TFLite file.
         calibration: preprocessed training pictures.
     """
-    graph = rewrite(graph, for_int8=True)
+    graph = exact = rewrite(graph, for_int8=True)
     if repair.equalized:
         graph = equalize(graph, calibration)
     in_float = [*float_tail(nodes(graph)), *repair.in_float]
-    return Prepared(round_shift(correct_bias(graph, calibration, in_float, repair.jointly)), in_float)
+    return Prepared(round_shift(correct_bias(graph, calibration, in_float, repair.jointly)), exact, in_float)

@@ -237,7 +237,7 @@ def test_what_8_bits_break_is_fine_tuned_and_the_output_says_so(here, unbalanced
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
     stated = ("--labels", tmp_path / "labels.txt", "--range", "0:255", "--data", tmp_path / "photos")
-    words = ("export", tmp_path / "wide.keras", *stated, "--format", "onnx", "--precision", "int8", "--max-drop", "15")
+    words = ("export", tmp_path / "wide.keras", *stated, "--format", "onnx", "--precision", "int8", "--max-drop", "10")
     (artifact,) = _document(here(*words, "--out", tmp_path / "models", "--json"))["artifacts"]
     assert [attempt["repair"]["tuned"] for attempt in artifact["attempts"]] == [False, False, False, False, True]
     assert artifact["gate"] == artifact["attempts"][-1]["gate"]
