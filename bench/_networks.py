@@ -10,6 +10,8 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,11 +59,14 @@ def add_size_and_turns(parser: argparse.ArgumentParser, turns: int) -> None:
 
 
 def each_backbone(options: argparse.Namespace, measure: Callable[[str, int, int], T]) -> list[T]:
-    """`measure(name, size_px, turns)` of the backbones that are named."""
+    """`measure(name, size_px, turns)` of the backbones that are named, each in a process of its own: TensorFlow keeps
+    gigabytes of a large one."""
     found = []
-    for name in chosen(options.backbones):
-        found.append(measure(name, options.size or backbones.get(name).size_px, options.turns))
-        print(f"{name} done", file=sys.stderr, flush=True)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as alone:
+        for name in chosen(options.backbones):
+            size_px = options.size or backbones.get(name).size_px
+            found.append(alone.submit(measure, name, size_px, options.turns).result())
+            print(f"{name} done", file=sys.stderr, flush=True)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -100,8 +101,49 @@ def _float32(graph: bytes) -> bytes:
             if stands_in and node.op_type == "Elu":
                 node.op_type = "HardSwish"
                 del node.attribute[:]
+        _turn_weights(model)
         onnx.checker.check_model(model)  # tf2onnx keeps operators that it does not know as they are
     return bytes(model.SerializeToString())
+
+
+def _turn_weights(model: Any) -> None:
+    """Dense layers that read a flattened map take it as it lies, channels first: their weights are turned about, once,
+    instead of the map in every inference."""
+    import onnx
+
+    graph = model.graph
+    known = {tensor.name: tensor for tensor in graph.initializer}
+    shapes = {
+        value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
+        for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
+
+    def readers(node: Any) -> list[Any]:
+        return [other for other in graph.node if node.output[0] in other.input]
+
+    for turn in [node for node in graph.node if node.op_type == "Transpose"]:
+        flats, shape = readers(turn), shapes.get(turn.input[0], [])
+        layers = readers(flats[0]) if [flat.op_type for flat in flats] == ["Reshape"] else []
+        dense = [layer for layer in layers if layer.op_type in ("Gemm", "MatMul") and layer.input[1] in known]
+        weights = [known[layer.input[1]] for layer in dense]
+        if (
+            not layers
+            or dense != layers
+            or list(turn.attribute[0].ints) != [0, 2, 3, 1]
+            or any(tensor.dims[0] != math.prod(shape) for tensor in weights)
+        ):
+            continue
+        channels, height, width = shape[1:]
+        for layer, tensor in zip(dense, weights, strict=True):
+            old = onnx.numpy_helper.to_array(tensor).reshape(height, width, channels, -1)
+            new = np.ascontiguousarray(old.transpose(2, 0, 1, 3).reshape(*tensor.dims))
+            layer.input[1] = f"{layer.output[0]}/weights"
+            graph.initializer.append(onnx.numpy_helper.from_array(new, layer.input[1]))
+        flats[0].input[0] = turn.input[0]
+        graph.node.remove(turn)
+    read = {name for node in graph.node for name in node.input}
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in read]:
+        graph.initializer.remove(tensor)
 
 
 def _float16(graph: bytes) -> bytes:

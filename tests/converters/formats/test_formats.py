@@ -143,6 +143,32 @@ def test_onnx_keeps_hard_swish_and_only_an_elu_beside_it_costs_transpositions(ac
         np.testing.assert_allclose(backend.run(picture), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("readers", [1, 2])
+@pytest.mark.parametrize("bias", ["zeros", "ones"])  # without one there is a MatMul, with one a Gemm
+def test_a_flattened_map_is_not_turned_about_in_onnx(readers, bias):
+    import keras
+    import onnx
+    from keras import layers
+
+    keras.utils.set_random_seed(6)
+    inputs = keras.Input((12, 16, 3))
+    flat = layers.Flatten()(layers.Conv2D(5, 3, activation="relu")(layers.Rescaling(1 / 255)(inputs)))
+    x = layers.Dense(7, activation="tanh", bias_initializer=bias)(flat)
+    if readers == 2:
+        x = layers.Concatenate()([x, layers.Dense(4, bias_initializer=bias)(flat)])
+    model = keras.Model(inputs, layers.Softmax()(layers.Dense(3)(x)))
+    function = freeze(model, 12, 16)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (4, 12, 16, 3), dtype=np.uint8))
+    expected = np.asarray(model(np.stack(pictures).astype(np.float32), training=False))
+    for precision, tolerance in (("float32", 1e-6), ("float16", 1e-2), ("int8", 0.05)):
+        graph = formats.get("onnx").convert(function, precision, pictures)
+        backend = module_for("model.onnx").load(graph, 1, PIXELS)
+        answers = np.stack([backend.run(picture) for picture in pictures])
+        np.testing.assert_allclose(answers, expected, atol=tolerance)
+        operators = [node.op_type for node in onnx.load_from_string(graph).graph.node]
+        assert operators.count("Transpose") == 1, "of the input alone"
+
+
 def test_frozen_function_has_a_batch_of_one_and_no_variables(small):
     (source,) = small.function.inputs
     assert source.shape.as_list() == [1, small.contract.height, small.contract.width, 3]

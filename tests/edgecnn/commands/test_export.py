@@ -178,7 +178,14 @@ def test_a_file_that_drops_too_far_is_kept_as_rejected_alone(here, run, monkeypa
     worse = here("export", run, "--format", "tflite", "--precision", "int8")  # whatever is tried, and float16 too
     assert (worse.returncode, worse.stderr) == (3, "")
     assert "tflite int8 cost too much as it is always made" in worse.stdout
-    for words in ("as always", "equalization", "joint rounding", "clipped ranges", "head trained again", "1 layer in float"):
+    for words in (
+        "as always",
+        "equalization",
+        "joint rounding",
+        "clipped ranges",
+        "head trained again",
+        "1 layer in float",
+    ):
         assert f" {words} " in worse.stdout
     assert "kept as basic_cnn-int8.tflite.rejected\n" in worse.stdout
     assert "kept as basic_cnn-float16.tflite.rejected\n" in worse.stdout
