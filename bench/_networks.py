@@ -86,6 +86,7 @@ def living_model(name: str, size_px: int, pictures: Sequence[Pixels]) -> Any:
     """An untrained classifier whose batch normalization has the statistics of the pictures: with those that it begins
     with, activations die out, ranges become degenerate, and the delegate leaves operators alone that it would take."""
     import keras
+    import tensorflow as tf
 
     keras.backend.clear_session()  # or the networks before would stay in memory
     keras.utils.set_random_seed(1)
@@ -93,7 +94,8 @@ def living_model(name: str, size_px: int, pictures: Sequence[Pixels]) -> Any:
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
-    network(np.stack(pictures).astype(np.float32), training=True)
+    see = tf.function(lambda batch: network(batch, training=True))  # eagerly, Keras keeps all of its maps: 14 GB
+    see(np.stack(pictures).astype(np.float32))
     features = int(np.prod(add_pooling(network).output_shape[1:]))
     return join(network, build_head(features, CLASSES, HeadOptions()))
 
