@@ -63,6 +63,10 @@ def write_page(path: Path, html: str) -> None:
 
 
 def check_free(path: Path | None, overwrite: bool) -> None:
-    """Raises EdgecnnError when a page exists and may not be replaced."""
-    if path is not None and os.path.lexists(path) and not overwrite:
+    """Raises EdgecnnError when a page exists and may not be replaced, or has no folder to lie in."""
+    if path is None:
+        return
+    if os.path.lexists(path) and not overwrite:
         raise EdgecnnError(f"{path} exists already; choose another --out, or add --overwrite")
+    if not path.parent.is_dir():
+        raise EdgecnnError(f"{path}: there is no folder {path.parent}; make it, or choose another --out")

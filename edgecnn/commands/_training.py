@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -20,6 +21,7 @@ from edgecnn.training.presets import unused
 from edgecnn.training.run import (
     Config,
     Run,
+    at_work,
     begin_run,
     check_new,
     finish_run,
@@ -31,6 +33,11 @@ from edgecnn.training.train import Pictures, Progress, load_pictures, reload_pic
 from edgecnn_runtime.cli import INTERRUPTED
 from edgecnn_runtime.commands import is_terminal
 from edgecnn_runtime.errors import EdgecnnError
+
+
+def command_line() -> str:
+    """The words that were typed."""
+    return " ".join(["edgecnn", *map(shlex.quote, sys.argv[1:])])
 
 
 def say_doubts(config: Config, given: Iterable[str], labels: Sequence[str]) -> None:
@@ -62,7 +69,8 @@ def train_run(
     part = begin_run(folder, config, pictures.labels, pictures.entries, overwrite, known)
     if tensorboard:  # by which a resumed training knows
         (part / "tensorboard").mkdir()
-    return _train(config, pictures, folder, workers, progress, tensorboard, begun)
+    with at_work(folder):
+        return _train(config, pictures, folder, workers, progress, tensorboard, begun)
 
 
 def resume_run(
@@ -80,7 +88,8 @@ def resume_run(
         raise EdgecnnError(f"{run.folder}/metrics.json: damaged ({error}); train again") from error
     pictures = replace(pictures, unreadable=unreadable, groups=groups)
     tensorboard = (run.folder / "tensorboard").exists()
-    return run.config, _train(run.config, pictures, folder, workers, progress, tensorboard)
+    with at_work(folder):
+        return run.config, _train(run.config, pictures, folder, workers, progress, tensorboard)
 
 
 def _train(

@@ -91,7 +91,7 @@ def _candidate(config: Config, folder: Path, progress: Progress) -> Candidate:
     from dataclasses import replace
 
     from edgecnn.commands._artifacts import export_run
-    from edgecnn.commands._training import resume_run, train_run
+    from edgecnn.commands._training import command_line, resume_run, train_run
     from edgecnn.evaluation.comparison import Candidate
     from edgecnn.training.run import part_of, read_part, read_run
     from edgecnn.training.train import reload_pictures
@@ -104,7 +104,7 @@ def _candidate(config: Config, folder: Path, progress: Progress) -> Candidate:
     if begun:
         resume_run(folder, cores(), progress)
     elif not folder.exists():
-        train_run(config, folder, False, cores(), progress)
+        train_run(replace(config, command=command_line()), folder, False, cores(), progress)
     run = read_run(folder)
     made = export_run(run, reload_pictures(run, progress=progress), [("tflite", "int8")], cores(), progress)[0]
     assert made.test is not None

@@ -30,7 +30,7 @@ def quickstart(
     from edgecnn import backbones
     from edgecnn.commands._artifacts import artifact_document, exit_code, export_run, print_gate, print_table
     from edgecnn.commands._progress import progress_bars
-    from edgecnn.commands._training import train_run
+    from edgecnn.commands._training import command_line, train_run
     from edgecnn.data import embedded
     from edgecnn.training.run import Config, check_new, read_run
     from edgecnn.training.train import reload_pictures
@@ -46,7 +46,10 @@ def quickstart(
     say(f"The embedded data: small grey pictures of Fashion-MNIST, in {data}")
     side = backbones.get(backbone).size_px
     # Product pictures on black ground, edge to edge: nothing may be cropped away.
-    config = Config(str(data.resolve()), backbone, side, side, seed=seed, preprocessing=Preprocessing(fit="squash"))
+    config = Config(
+        str(data.resolve()), backbone, side, side, seed=seed, preprocessing=Preprocessing(fit="squash"),
+        command=command_line(),
+    )  # fmt: skip
     with progress_bars() as progress:
         metrics = train_run(config, out, overwrite, cores(), progress)
         say(f"Trained {backbone} in {metrics['train_s']:.0f} s; exporting and measuring the files:")

@@ -108,8 +108,11 @@ def train(
     for path, reason in metrics["unreadable"]:
         print(f"edgecnn: left out: {reason or path}", file=sys.stderr)
     if json:
-        keys = ("accuracy", "interval", "pictures", "weights_sha256", "temperature", "reject_threshold", "train_s")
-        figures = {key: metrics[key] for key in (*keys, "unreadable")}
+        keys = (
+            "accuracy", "interval", "pictures", "weights_sha256", "temperature", "reject_threshold", "reject_note",
+            "answered", "train_s", "unreadable",
+        )  # fmt: skip
+        figures = {key: metrics[key] for key in keys}
         print_json("train", {"run": str(folder), "recipe": made.recipe, **figures})
         return
     _print_outcome(folder, metrics)
@@ -128,7 +131,7 @@ def _config(data: Path, typed: Mapping[str, Any], file: Path | None, reject_at: 
     from collections import Counter
     from dataclasses import replace
 
-    from edgecnn.commands._training import say_doubts
+    from edgecnn.commands._training import command_line, say_doubts
     from edgecnn.training.presets import make_config, read_options
     from edgecnn_runtime.dataset import read_dataset
 
@@ -137,8 +140,7 @@ def _config(data: Path, typed: Mapping[str, Any], file: Path | None, reject_at: 
     counts = Counter(picture.label for picture in read_dataset(data).pictures)
     made, why = make_config(data, given, counts)
     say_doubts(made, given, sorted(counts))
-    words = " ".join(["edgecnn", *map(shlex.quote, sys.argv[1:])])
-    return replace(made, reject_at=_share(str(share)) if share else 0.0, command=words), why
+    return replace(made, reject_at=_share(str(share)) if share else 0.0, command=command_line()), why
 
 
 def _find_rate(made: Any, progress: Any, json: bool) -> None:
@@ -184,6 +186,8 @@ def _print_outcome(folder: Path, metrics: Mapping[str, Any]) -> None:
             f"accuracy {split:<4} {metrics['accuracy'][split]:.1%}  "
             f"(95 % interval {low:.1%} to {high:.1%}, {counts[split]:,} pictures)"
         )
+    if unseen := [row["label"] for row in metrics["test"]["classes"] if not row["support"]]:
+        print(f"no test picture of {', '.join(unseen)}: how well it is known was not measured")
     if metrics["reject_threshold"]:
         print(
             f"answers below {metrics['reject_threshold']:.3f} are 'unknown'; "

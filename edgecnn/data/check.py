@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from edgecnn.data.headers import SUFFIXES, Header, read_header
 from edgecnn.data.suspects import FeignedAccuracy, feigned_accuracy, suspected_labels
 from edgecnn_runtime.contract import Preprocessing
 from edgecnn_runtime.dataset import Dataset, LabelledPicture
-from edgecnn_runtime.decode import Picture
+from edgecnn_runtime.decode import HEIC_SUFFIXES, Picture
+from edgecnn_runtime.decode import SUFFIXES as PICTURE_SUFFIXES
 from edgecnn_runtime.errors import EdgecnnError
 from edgecnn_runtime.parallel import map_ordered
 
@@ -27,6 +29,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 TINY_PX = 64
 FEW, TOO_FEW = 20, 3
 UNBALANCED, VERY_UNBALANCED = 3, 10
+_READ = PICTURE_SUFFIXES + HEIC_SUFFIXES
 _FLAT_DEVIATION = 2.0  # grey levels; compression alone stays below
 _GREY_CHROMA = 6  # levels by which the channels of a grey photo may differ after compression
 _HEADER_BYTES = 2**20
@@ -123,7 +126,7 @@ def check_data(
     )
     remedy = "mend this first: training refuses the data"
     findings = [Finding("structure", "error", (), problem, remedy) for problem in problems]
-    findings += [*_files(material), *_sizes(material), *_colours(material), *_groups(material, groups)]
+    findings += [*_others(data), *_files(material), *_sizes(material), *_colours(material), *_groups(material, groups)]
     counts = Counter(dict.fromkeys(dataset.labels, 0))
     counts.update(picture.label for picture in material.readable)
     findings += _balance(counts)
@@ -146,6 +149,19 @@ def _header(path: Path) -> Header:
             return read_header(stream.read(_HEADER_BYTES))
     except OSError:
         return Header(None)
+
+
+def _others(data: Path) -> Iterator[Finding]:
+    """Files in the folders that training passes over."""
+    found: Counter[str] = Counter()
+    for _, folders, names in os.walk(data):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        suffixes = [os.path.splitext(name)[1].lower() for name in names if not name.startswith(".")]
+        found.update(suffix or "without a suffix" for suffix in suffixes if suffix not in _READ)
+    if found:
+        detail = ", ".join(f"{count:,} {suffix}" for suffix, count in found.most_common())
+        remedy = "nothing, if they are no pictures; else save them as JPEG or PNG"
+        yield Finding("other files", "note", (), f"not looked at: {detail}", remedy)
 
 
 def _files(material: _Material) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 
 SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg"),
+    "JPEG": (".jpg", ".jpeg", ".jfif"),
     "PNG": (".png",),
     "WebP": (".webp",),
     "GIF": (".gif",),

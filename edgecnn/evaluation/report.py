@@ -70,6 +70,7 @@ class Calibration:
     Attributes:
         before, after: the bins without and with the temperature; the errors (ECE) are fractions.
         reject_threshold: answers less probable than this are none; 0 rejects nothing.
+        reject_note: why there is none although one was asked for; else "".
         coverage, wrong: fraction of the pictures with an answer; fraction of those answers that are wrong.
     """
 
@@ -79,6 +80,7 @@ class Calibration:
     error_before: float
     error_after: float
     reject_threshold: float = 0.0
+    reject_note: str = ""
     coverage: float = 1.0
     wrong: float = 0.0
 

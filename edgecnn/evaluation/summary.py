@@ -66,7 +66,7 @@ def write_run_report(
             if metrics["accuracy"].get(split) is not None
         },
         artifacts=tuple(_row(artifact) for artifact in artifacts),
-        calibration=_calibration(probabilities["test"], truth, metrics["temperature"], metrics["reject_threshold"]),
+        calibration=_calibration(probabilities["test"], truth, metrics),
         mistakes=_examples(pictures, index, shown, wrong[:_MISTAKES]),
         examples=_examples(pictures, index, shown, _spread(np.arange(len(index)), _EXAMPLES)),
         **({} if model is None else _looks(model, pictures, index, shown, right, wrong)),
@@ -104,9 +104,10 @@ def _provenance(metrics: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _calibration(probabilities: Probabilities, truth: Truth, temperature: float, reject: float) -> Calibration | None:
+def _calibration(probabilities: Probabilities, truth: Truth, metrics: Mapping[str, Any]) -> Calibration | None:
     if not len(truth):
         return None
+    temperature, reject = metrics["temperature"], metrics["reject_threshold"]
     after = apply_temperature(probabilities, temperature)
     accepted = after.max(1) >= reject
     return Calibration(
@@ -116,6 +117,7 @@ def _calibration(probabilities: Probabilities, truth: Truth, temperature: float,
         error_before=expected_calibration_error(probabilities, truth),
         error_after=expected_calibration_error(after, truth),
         reject_threshold=reject,
+        reject_note=metrics.get("reject_note", ""),
         coverage=float(accepted.mean()),
         wrong=float((after.argmax(1) != truth)[accepted].mean()) if accepted.any() else 0.0,
     )

@@ -13,6 +13,8 @@ from typing import Any, get_type_hints
 
 from edgecnn_runtime.errors import UsageError
 
+_MOST_DEVICES = 64  # virtual ones are made up to the highest number, which takes long
+
 
 def option(
     default: Any,
@@ -176,7 +178,9 @@ class Machine(Checked):
             kind not in ("cpu", "gpu") or (":" in self.devices and not all(n.isdecimal() for n in numbers.split(",")))
         ):
             raise UsageError(f"--devices is auto, cpu, gpu or gpu:0,1 (received: {self.devices})")
-        named = [int(number) for number in numbers.split(",") if number]
+        named = [int(number[:9]) for number in numbers.split(",") if number]
+        if max(named, default=0) >= _MOST_DEVICES:
+            raise UsageError(f"--devices numbers devices from 0 to {_MOST_DEVICES - 1} (received: {self.devices:.40})")
         if len(set(named)) < len(named):
             raise UsageError(f"--devices names each one once (received: {self.devices})")
 

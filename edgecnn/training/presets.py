@@ -203,6 +203,7 @@ def unused(config: Config, given: Iterable[str]) -> list[str]:
         (recipe in ("fast", "scratch"), ("unfreeze",), f"recipe {recipe} has nothing to unfreeze"),
         (recipe != "course", ("fine_tuning_rate",), "it is for recipe course"),
         (config.optimization.optimizer != "adamw", ("weight_decay",), "it is for --optimizer adamw"),
+        (config.preprocessing.fit != "crop", ("crop_fraction",), "it is for --fit crop"),
         (not config.optimization.patience, ("min_delta",), "it is for --patience"),
     )
     names = set(given)

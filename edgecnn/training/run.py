@@ -20,8 +20,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,8 +115,8 @@ def begin_run(
         ``RUN.part``.
 
     Raises:
-        EdgecnnError: `folder` exists and may not be replaced, or an interrupted training of it does; or what lies at
-            either is the data, or no run at all.
+        EdgecnnError: `folder` exists and may not be replaced, or an interrupted training of it does, or one that is at
+            work; or what lies at either is the data, or no run at all.
     """
     check_new(folder, overwrite)
     part, data = part_of(folder), Path(config.data).resolve()
@@ -130,7 +131,8 @@ def begin_run(
         )
     try:
         if part.exists():
-            shutil.rmtree(part)
+            with at_work(folder):
+                shutil.rmtree(part)
         part.mkdir(parents=True)
         _write_json(part / "config.json", asdict(config))
         _write_json(part / "metrics.json", dict(metrics or {}))
@@ -142,6 +144,35 @@ def begin_run(
     except OSError as error:
         raise EdgecnnError(f"{part}: cannot be written: {error.strerror}") from error
     return part
+
+
+@contextlib.contextmanager
+def at_work(folder: Path) -> Iterator[None]:
+    """Within the block no other process trains this run; the end of the process ends it too. Windows and some network
+    drives have no such lock, and go without.
+
+    Raises:
+        EdgecnnError: another process does so already.
+    """
+    part = part_of(folder)
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EdgecnnError(
+                f"{part}: another training is at work there; wait for it, or name another folder"
+            ) from error
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_part(part: Path) -> bool:

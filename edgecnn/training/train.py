@@ -244,7 +244,7 @@ def _metrics(
             accuracy[split] = right / len(values)
             interval[split] = wilson_interval(right, len(values))
     temperature = fit_temperature(probabilities["val"], truth["val"])
-    decision: dict[str, Any] = {"temperature": temperature, "reject_threshold": 0.0, "reject_note": ""}
+    decision: dict[str, Any] = {"temperature": temperature, "reject_threshold": 0.0, "reject_note": "", "answered": 1.0}
     if config.reject_at:
         try:
             softened = apply_temperature(probabilities["val"], temperature)

@@ -15,7 +15,7 @@ from edgecnn_runtime.errors import PictureError
 
 Picture = npt.NDArray[np.uint8]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 HEIC_SUFFIXES = (".heic", ".heif", ".avif")
 MAX_FILE_MB = 256
 

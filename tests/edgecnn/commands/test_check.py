@@ -47,6 +47,11 @@ def test_strict_fails_on_errors_and_warnings_alone(here, faulty, draw_shapes, tm
     assert "0 errors, 0 warnings, 1 note\n" in process.stdout  # all are 60 px high
 
 
+def test_a_page_without_a_folder_is_said_before_the_looking(refused, faulty, tmp_path):
+    message = refused("check", faulty, "--backbone", "lenet5", "--out", tmp_path / "nowhere" / "page.html")
+    assert f"there is no folder {tmp_path / 'nowhere'}; make it, or choose another --out" in message
+
+
 def test_json_is_the_only_output(here, faulty, tmp_path):
     page = tmp_path / "page.html"
     process = here("check", faulty, "--backbone", "lenet5", "--json", "--out", page)

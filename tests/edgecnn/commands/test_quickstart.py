@@ -46,6 +46,7 @@ def test_quickstart_end_to_end(edgecnn, tmp_path):
     assert "@import" not in report
     for artifact in made:
         assert Path(artifact["path"]).name in report
+    assert run.config.command.startswith("edgecnn ")
     for command in ("edgecnn train", "edgecnn export", "edgecnn live"):
         assert command in report
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from edgecnn.training.run import read_run
+from edgecnn.training.run import Config, at_work, begin_run, part_of, read_run
 from edgecnn.training.train import load_model
 
 SCRATCH = ("--backbone", "basic_cnn", "--weights", "none", "--size", 32, "--epochs", 2, "--batch-size", 8)
@@ -199,10 +199,50 @@ def test_reject_threshold_goes_into_the_run_or_says_why_not(here, shapes, tmp_pa
     words = ("--reject-at", "30%", *SCRATCH, "--epochs", 40, "--learning-rate", 0.003, "--json")
     metrics = _document(here("train", shapes, "--out", tmp_path / "run", *words))
     assert 0.0 <= metrics["reject_threshold"] < 1.0
+    assert 0.0 < metrics["answered"] <= 1.0
+    assert metrics["reject_note"] == ""
     assert read_run(tmp_path / "run").config.reject_at == 0.3
     done = here("train", shapes, "--out", tmp_path / "other", "--reject-at", "0.001", *SCRATCH)
     assert done.returncode == 0
     assert "no reject threshold: no threshold keeps wrong answers to 0.1 %" in done.stderr
+    page = (tmp_path / "other" / "report.html").read_text()
+    assert "a reject threshold was asked for, but no threshold keeps wrong answers to 0.1 %" in page
+
+
+def test_two_trainings_do_not_mix_in_one_folder(refused, shapes, tmp_path):
+    run = tmp_path / "run"
+    part = begin_run(run, Config(str(shapes), "basic_cnn", 32, 32), ("circle", "square"), (), overwrite=False)
+    before = sorted(part.iterdir())
+    with at_work(run):
+        for more in ((), ("--overwrite",)):
+            assert "another training is at work there" in refused("train", shapes, "--out", run, *SCRATCH, *more)
+        assert sorted(part.iterdir()) == before
+    with at_work(run):  # it ends with the block
+        pass
+
+
+def test_an_interrupted_training_is_resumed_by_one_process_alone(here, refused, shapes, tmp_path, monkeypatch):
+    from edgecnn.commands import _training
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(_training, "publish_run", lambda folder: None)
+    assert "nothing to resume" in refused("train", "--resume", run)
+    assert here("train", shapes, "--out", run, *SCRATCH).returncode == 0
+    before = sorted(part_of(run).iterdir())
+    with at_work(run):
+        assert "another training is at work there" in refused("train", "--resume", run)
+    assert sorted(part_of(run).iterdir()) == before
+
+
+def test_a_class_without_test_pictures_is_named(here, shapes, tmp_path):
+    rows = ["path,label,split"]
+    for path in sorted(shapes.rglob("*.png")):
+        split = ("train", "val", "test")[max(0, int(path.stem) - 9)] if path.parent.name != "square" else "train"
+        rows.append(f"{path},{path.parent.name},{split}")
+    (tmp_path / "shapes.csv").write_text("\n".join(rows))
+    done = here("train", tmp_path / "shapes.csv", "--out", tmp_path / "run", *SCRATCH)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no test picture of square: how well it is known was not measured\n" in done.stdout
 
 
 @pytest.mark.parametrize("share", ["5 percent", "0", "100%", "-1%"])

@@ -133,6 +133,15 @@ def test_duplicates_across_splits(sound, tmp_path):
     assert kinds(found(tmp_path / "split")) == {("near duplicates across splits", "error", files)}
 
 
+def test_files_that_are_passed_over_are_counted(data):
+    (data / ".cache").mkdir()
+    for name in ("bag/notes.txt", "bag/old.TXT", "coat/raw.cr2", "coat/README", "shoe/.hidden", ".cache/x.txt"):
+        (data / name).write_bytes(b"x")
+    (data / "bag" / "00.png").rename(data / "bag" / "00.jfif")  # which browsers call a JPEG
+    (other,) = [finding for finding in found(data).findings if finding.kind == "other files"]
+    assert (other.severity, other.detail) == ("note", "not looked at: 2 .txt, 1 .cr2, 1 without a suffix")
+
+
 def test_few_and_unbalanced(data):
     for number in range(2, 20):
         (data / "shoe" / f"{number:02}.png").unlink()

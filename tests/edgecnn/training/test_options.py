@@ -35,6 +35,8 @@ def test_names_are_unique_and_every_option_explains_itself():
         (lambda: Optimization(warmup=1.0, schedule="plateau"), "--warmup does not go with --schedule plateau"),
         (lambda: Optimization(epochs=10**400), r"--epochs must lie in \[1, 100000\] \(received: 1000"),
         (lambda: Machine(devices="cpu:0,1,0"), r"--devices names each one once \(received: cpu:0,1,0\)"),
+        (lambda: Machine(devices="cpu:9999999"), r"--devices numbers devices from 0 to 63 \(received: cpu:9999999\)"),
+        (lambda: Machine(devices="gpu:" + "9" * 5000), "--devices numbers devices from 0 to 63"),
         (lambda: Tuning(unfreeze="some"), "--unfreeze is none, block, top, all or a number"),
     ],
 )
@@ -102,6 +104,10 @@ def test_every_recipe_takes_every_schedule(recipe):
         ({"recipe": "scratch", "views": 2, "unfreeze": "all"}, ["--views: not used", "--unfreeze: not used"]),
         ({"recipe": "standard", "fine_tuning_rate": 1e-4}, ["--fine-tuning-rate: not used, it is for recipe course"]),
         ({"recipe": "scratch", "weight_decay": 0.1}, ["--weight-decay: not used, it is for --optimizer adamw"]),
+        (
+            {"recipe": "fast", "fit": "squash", "crop_fraction": 0.9},
+            ["--crop-fraction: not used, it is for --fit"],
+        ),
         ({"recipe": "best", "min_delta": 0.1}, ["--min-delta: not used, it is for --patience"]),
         ({"recipe": "best", "mixup": 0.1, "weight_decay": 0.1, "unfreeze": "block", "views": 1}, []),
         ({"recipe": "course", "fine_tuning_rate": 1e-4, "min_delta": 0.1, "flip": "none"}, []),
