@@ -70,8 +70,8 @@ class Calibration:
     Attributes:
         before, after: the bins without and with the temperature; the errors (ECE) are fractions.
         reject_threshold: answers less probable than this are none; 0 rejects nothing.
-        reject_note: why there is none although one was asked for; else "".
         coverage, wrong: fraction of the pictures with an answer; fraction of those answers that are wrong.
+        reject_note: why there is no threshold although one was asked for; else "".
     """
 
     temperature: float
@@ -80,9 +80,9 @@ class Calibration:
     error_before: float
     error_after: float
     reject_threshold: float = 0.0
-    reject_note: str = ""
     coverage: float = 1.0
     wrong: float = 0.0
+    reject_note: str = ""
 
 
 @dataclass(frozen=True)
