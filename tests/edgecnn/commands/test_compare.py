@@ -35,7 +35,7 @@ def test_compared_networks_have_runs_artifacts_and_a_page(here, shapes, tmp_path
     assert {one["gate"] for one in document["backbones"]} <= {"pass", "unproven", "fail"}
     runs = [read_run(tmp_path / "both" / name) for name in ("basic_cnn", "lenet5")]
     assert runs[0].pictures == runs[1].pictures, "one split for all"
-    assert all(run.config.command.startswith("edgecnn ") for run in runs)
+    assert all(run.config.command.startswith("edgecnn") for run in runs)
     page = (tmp_path / "both" / "compare.html").read_text("utf-8")
     for name in ("basic_cnn", "lenet5"):
         assert page.count(name) >= 2, "in the table and in the plot"
