@@ -152,7 +152,7 @@ def at_work(folder: Path) -> Iterator[None]:
     drives have no such lock, and go without.
 
     Raises:
-        EdgecnnError: another process does so already.
+        EdgecnnError: another process does so already, or has just finished it.
     """
     part = part_of(folder)
     if sys.platform == "win32":
@@ -160,7 +160,10 @@ def at_work(folder: Path) -> Iterator[None]:
         return
     import fcntl
 
-    descriptor = os.open(part, os.O_RDONLY)
+    try:
+        descriptor = os.open(part, os.O_RDONLY)
+    except OSError as error:  # it was finished a moment ago, by another process
+        raise EdgecnnError(f"{part}: cannot be opened: {error.strerror}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,6 +13,7 @@ import pytest
 
 from edgecnn.training.run import Config, at_work, begin_run, part_of, read_run
 from edgecnn.training.train import load_model
+from edgecnn_runtime.errors import EdgecnnError
 
 SCRATCH = ("--backbone", "basic_cnn", "--weights", "none", "--size", 32, "--epochs", 2, "--batch-size", 8)
 
@@ -218,6 +219,9 @@ def test_two_trainings_do_not_mix_in_one_folder(refused, shapes, tmp_path):
             assert "another training is at work there" in refused("train", shapes, "--out", run, *SCRATCH, *more)
         assert sorted(part.iterdir()) == before
     with at_work(run):  # it ends with the block
+        pass
+    part.rename(run)
+    with pytest.raises(EdgecnnError, match=r"run\.part: cannot be opened: No such file"), at_work(run):
         pass
 
 
