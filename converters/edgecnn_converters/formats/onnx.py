@@ -124,7 +124,13 @@ def _turn_weights(model: Any) -> None:
     for turn in [node for node in graph.node if node.op_type == "Transpose"]:
         flats, shape = readers(turn), shapes.get(turn.input[0], [])
         layers = readers(flats[0]) if [flat.op_type for flat in flats] == ["Reshape"] else []
-        dense = [layer for layer in layers if layer.op_type in ("Gemm", "MatMul") and layer.input[1] in known]
+        dense = [
+            layer
+            for layer in layers
+            if layer.op_type in ("Gemm", "MatMul")
+            and layer.input[1] in known
+            and not any(stated.name == "transB" and stated.i for stated in layer.attribute)
+        ]
         weights = [known[layer.input[1]] for layer in dense]
         if (
             not layers
