@@ -2,7 +2,7 @@
 # make test   set up what tests need and run them
 # make test-long   the tests that take minutes: the quickstart, kills and resumptions, every command of the course
 # make test-arm64  the runtime's wheel on an emulated Raspberry Pi 4 and 5: docs/arm64.md
-# make test-all    all of them, and the largest networks
+# make test-all    all of them, the largest networks, and more moments of an interruption
 # make lint   ruff, mypy, import-linter
 
 PYTHON ?= python3
@@ -26,7 +26,7 @@ test: $(VENV)/.test
 	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not all and not long and not arm64"
 
 test-long: $(VENV)/.test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "long and not all"
 
 test-arm64: $(VENV)/.test
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m arm64 tests/system/arm64

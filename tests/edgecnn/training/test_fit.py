@@ -204,7 +204,9 @@ def test_machine_options_train_in_a_process_of_their_own(edgecnn, shapes, tmp_pa
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("words", [("--devices", "cpu:0,1,2"), ("--precision", "mixed_float16")])
+@pytest.mark.parametrize(
+    "words", [pytest.param(("--devices", "cpu:0,1,2"), marks=pytest.mark.all), ("--precision", "mixed_float16")]
+)
 def test_machine_options_go_with_heads_on_features(edgecnn, shapes, tmp_path, words):
     given = ("--size", 32, "--recipe", "standard", "--epochs", 1)
     done = edgecnn("train", shapes, "--out", tmp_path / "run", *given, *words, "--json")

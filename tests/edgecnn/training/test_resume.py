@@ -56,7 +56,7 @@ class _Stop(Exception):  # noqa: N818
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("pictures", [30, 75, 130])
+@pytest.mark.parametrize("pictures", [30, pytest.param(75, marks=pytest.mark.all), 130])
 def test_any_moment_of_an_epoch(demanding, uninterrupted, tmp_path, monkeypatch, pictures):
     """Dies in the middle of an epoch, after so many augmented pictures, and again after as many more."""
     count = 0
